@@ -1,0 +1,83 @@
+"""Evaluation of a network in exact rational arithmetic.
+
+A vector is held as integers over one common denominator, so that a layer costs one integer multiplication per weight.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import gcd, isfinite, lcm
+
+import numpy as np
+
+from problems.errors import DataError
+from problems.maps import Array, LinearMap
+from problems.network import Input, Network, Relu
+
+Exact = list[Fraction]
+
+
+def integers(values: Iterable[float | Fraction]) -> tuple[Array, int]:
+    """(numerators (n,) of Python integers, common denominator) of finite floats or fractions, without rounding."""
+    ratios = [value.as_integer_ratio() for value in values]
+    denominator = lcm(*(d for _, d in ratios)) if ratios else 1
+    numerators = np.empty(len(ratios), dtype=object)
+    numerators[:] = [n * (denominator // d) for n, d in ratios]
+    return numerators, denominator
+
+
+def evaluate(network: Network, x: Sequence[float | Fraction] | Array) -> Exact:
+    """The K logits at x (n,) as fractions: `real` semantics, no rounding anywhere. x holds floats or fractions."""
+    return evaluate_all(network, x)[-1]
+
+
+def evaluate_all(network: Network, x: Sequence[float | Fraction] | Array) -> list[Exact]:
+    """The exact value of every node at x (n,)."""
+    point = _python(x)
+    if len(point) != network.input_size or not all(isinstance(v, Fraction | int) or isfinite(v) for v in point):
+        raise DataError("point", f"needs {network.input_size} finite numbers, the input of network {network.name}.", "Check its shape.")
+    values: list[tuple[Array, int]] = []
+    for node in network.nodes:
+        if isinstance(node, Input):
+            values.append(integers(point))
+        elif isinstance(node, Relu):
+            numerators, denominator = values[node.parent]
+            positive = np.empty(len(numerators), dtype=object)
+            positive[:] = [max(v, 0) for v in numerators]
+            values.append((positive, denominator))
+        else:
+            total = integers(node.bias.tolist())
+            for parent, linear in zip(node.parents, node.maps, strict=True):
+                total = _add(total, _apply(linear, *values[parent]))
+            values.append(_reduced(*total))
+    return [[Fraction(v, denominator) for v in numerators] for numerators, denominator in values]
+
+
+def _python(x: Sequence[float | Fraction] | Array) -> list[float | Fraction]:
+    return x.tolist() if isinstance(x, np.ndarray) else list(x)
+
+
+def _apply(linear: LinearMap, numerators: Array, denominator: int) -> tuple[Array, int]:
+    matrix, divisors = linear.rows()
+    weights, scale = integers(matrix.data.tolist())
+    products = weights * numerators[matrix.indices]
+    result = np.zeros(matrix.shape[0], dtype=object)
+    filled = np.flatnonzero(np.diff(matrix.indptr))  # reduceat would give an empty row its neighbour's first entry
+    if len(filled):
+        result[filled] = np.add.reduceat(products, matrix.indptr[:-1][filled])
+    if divisors is None:
+        return result, denominator * scale
+    tops, bottom = integers(divisors.tolist())  # 1 / (top / bottom) = bottom / top
+    common = lcm(*tops.tolist())
+    factors = np.empty(len(tops), dtype=object)
+    factors[:] = [bottom * (common // top) for top in tops]
+    return result * factors, denominator * scale * common
+
+
+def _add(a: tuple[Array, int], b: tuple[Array, int]) -> tuple[Array, int]:
+    common = lcm(a[1], b[1])
+    return a[0] * (common // a[1]) + b[0] * (common // b[1]), common
+
+
+def _reduced(numerators: Array, denominator: int) -> tuple[Array, int]:
+    divisor = gcd(denominator, *numerators.tolist())
+    return (numerators, denominator) if divisor == 1 else (numerators // divisor, denominator // divisor)

@@ -1,0 +1,31 @@
+"""The Python of README.md runs as it stands there, and the commands it shows parse."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from verifier.cli_parser import build
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+PROPERTY = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(64)) + (
+    "".join(f"(declare-const Y_{i} Real)\n" for i in range(10)) + "(assert (>= Y_0 20))(assert (>= Y_1 20))"
+)
+
+
+def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "property.vnnlib").write_text(PROPERTY)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("unsat ")
+    assert len(lines) == 1 + 3 + 2
+
+
+def test_commands() -> None:
+    commands = re.findall(r"^    tightcert (.*)$", README, flags=re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        assert build().parse_args(shlex.split(command)).command == command.split()[0]

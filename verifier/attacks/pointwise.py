@@ -1,0 +1,80 @@
+"""Projected gradient ascent against every sample, untargeted and towards every class (Madry et al., ICLR 2018)."""
+
+from math import inf
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from problems.regions.box import Box
+from verifier.attacks.base import Attack, Problem
+from verifier.attacks.module import as_module, few_threads
+from verifier.attacks.pgd import Reach, ascend, batch_size, margin_objective
+from verifier.attacks.witness import float_margins
+
+Array = np.ndarray
+
+MOST_TARGETS = 9
+
+
+class ProjectedGradient(Attack):
+    """One untargeted ascent from the samples themselves, then `restarts` random starts with every class as target.
+
+    Each ascent takes `steps` steps. Samples that fall drop out. Classes beyond the MOST_TARGETS with the largest logits are not targets.
+    """
+
+    name = "pgd"
+
+    def run(self, problem: Problem) -> Array:
+        logits = problem.network.forward(problem.x)
+        values, points = float_margins(logits, problem.labels), problem.x.copy()
+        np.put_along_axis(logits, problem.labels[:, None], -inf, 1)
+        targets = np.argsort(-logits, axis=1, kind="stable")[:, : min(MOST_TARGETS, logits.shape[1] - 1)]
+        generator = torch.Generator().manual_seed(problem.seed)
+        with few_threads(problem.network, problem.device):
+            for restart in range(problem.restarts + 1):
+                todo = np.flatnonzero(values < 0)
+                if not len(todo) or problem.epsilon == 0 or problem.late():
+                    break
+                columns = targets[todo] if restart else np.full((len(todo), 1), -1)
+                rows = np.repeat(todo, columns.shape[1])
+                for begin in range(0, len(rows), batch_size(problem.network, problem.device)):
+                    part = slice(begin, begin + batch_size(problem.network, problem.device))
+                    if problem.late():
+                        break
+                    found, reached = _ascent(problem, rows[part], columns.ravel()[part], generator)
+                    for row, point, value in zip(rows[part], found, reached, strict=True):
+                        if value > values[row]:
+                            values[row], points[row] = value, point
+        return points
+
+
+def _ascent(problem: Problem, rows: Array, targets: Array, generator: torch.Generator) -> tuple[Array, Array]:
+    """(points (B, n), margins (B,)) of one ascent for the samples `rows` (B,), towards `targets` (B,); -1: untargeted, from the sample."""
+
+    def tensor(values: Array) -> Tensor:
+        return torch.from_numpy(np.array(values)).to(problem.device)
+
+    centers, labels = tensor(problem.x[rows]), tensor(problem.labels[rows])
+    lower, upper = (tensor(side).expand_as(centers) for side in problem.region.bounding_box())
+    also = None
+    if not isinstance(problem.region, Box):
+
+        def also(points: Tensor) -> Tensor:
+            return tensor(problem.region.clip(points.cpu().numpy()))
+
+    radius = torch.full_like(centers[:, 0], problem.epsilon)
+    reach = Reach.balls(centers, radius, problem.norm, lower, upper, also)
+    untargeted = targets[0] < 0
+    found, _ = ascend(
+        as_module(problem.network, problem.device),
+        centers if untargeted else reach.random(generator),
+        reach,
+        margin_objective(labels, None if untargeted else tensor(targets)),
+        steps=problem.steps,
+        generator=generator,
+        deadline=problem.deadline,
+        done=lambda best: bool((best > 0).all()),
+    )
+    points = found.cpu().numpy()
+    return points, float_margins(problem.network.forward(points), problem.labels[rows])

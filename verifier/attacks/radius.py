@@ -1,0 +1,279 @@
+"""The nearest misclassified points that can be found: upper ends of exact radii.
+
+FAB descends from the sample, from samples of other classes and from random points, for every target class; where nothing is found
+PGD climbs a ladder of radii. What is left is settled in exact arithmetic by `witness`.
+"""
+
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from problems.errors import DataError, InputError, RegionError
+from problems.network import Network
+from problems.regions.box import Box
+from verifier.attacks.fab import descend
+from verifier.attacks.module import as_module, check_device, few_threads
+from verifier.attacks.pgd import Reach, ascend, batch_size, check_budget, margin_objective
+from verifier.attacks.witness import PROBES, first_errors, float_margins, settle
+
+Array = np.ndarray
+
+NORMS = (1, 2, inf)
+MOST_TARGETS = 9  # classes tried per sample: those with the largest logits at the sample
+MOST_SAMPLES = 256  # searched together
+# (retreat, overshoot) of the descents that follow exploration, each from the best points so far.
+SETTLING = ((0.97, 1.02), (0.99, 1.005))
+PAST = 1 + 1e-7
+CHECKING = 0.1  # share of the time kept for the final checks
+RUNGS = 24  # of the ladder of radii; each doubles the radius
+
+
+def nearest(
+    network: Network,
+    x: Array,
+    labels: Array,
+    *,
+    norm: float,
+    box: Box | tuple[Array, Array] | None = None,
+    steps: int = 50,
+    restarts: int = 5,
+    seed: int = 0,
+    device: str = "cpu",
+    deadline: float | None = None,
+) -> tuple[Array, Array]:
+    """For every sample a near point at which z_k >= z_label for some k != label.
+
+    x (N, n) float64 inside the box (a Box, or (lower (n,), upper (n,)), or None for R^n), labels (N,); `steps` per descent, of which there
+    are restarts + 3. Returns (points (N, n), distances (N,)): float64 points in the box whose margin is proved to be >= 0 in real
+    arithmetic, and their distances from the samples rounded up, so upper bounds on the exact radii. inf (and the sample itself) where
+    nothing was found: that proves nothing. A sample that is already misclassified comes back with distance 0. `deadline` is an instant of
+    time.monotonic().
+    Raises DataError, RegionError (samples, labels, box) and InputError (norm, device, budgets).
+    """
+    check_device(device)
+    check_norm(norm)
+    check_budget(steps=steps, restarts=restarts, seed=seed)
+    x, labels, lower, upper = _checked(network, x, labels, box)
+    module = as_module(network, device)
+    points, distances = x.copy(), np.full(len(x), inf)
+    for begin in range(0, len(x), MOST_SAMPLES):
+        rows = slice(begin, min(begin + MOST_SAMPLES, len(x)))
+        end = None
+        if deadline is not None:  # an equal share of the time for every sample that is left
+            share = (rows.stop - begin) / (len(x) - begin)
+            end = monotonic() + (deadline - monotonic()) * share
+        search = _Search(network, module, x[rows], labels[rows], norm, lower, upper, device, seed + begin, steps)
+        with few_threads(network, device):
+            search.run(restarts, None if end is None else end - CHECKING * (end - monotonic()))
+        points[rows], distances[rows] = search.settled(end)
+    return points, distances
+
+
+def check_norm(norm: float) -> None:
+    """Raises InputError unless the norm is 1, 2 or inf."""
+    if not any(norm == known for known in NORMS):
+        raise InputError("norm", f"{norm!r} is not a norm of this attack.", "Choose 1, 2 or inf.")
+
+
+def _checked(network: Network, x: Array, labels: Array, box: Box | tuple[Array, Array] | None) -> tuple[Array, Array, Array, Array]:
+    x, labels = np.asarray(x, dtype=np.float64), np.asarray(labels)
+    if x.ndim != 2 or x.shape[1] != network.input_size or labels.shape != (len(x),):
+        raise DataError("data", f"samples of shape {x.shape} with labels of shape {labels.shape} do not fit {network.input_size} inputs.")
+    if not np.isfinite(x).all():
+        raise DataError("data", "hold NaN or infinite numbers.", "Remove these samples.")
+    if not np.issubdtype(labels.dtype, np.integer) or ((labels < 0) | (labels >= network.output_size)).any():
+        raise DataError("labels", f"lie outside 0..{network.output_size - 1}.", "Labels are the numbers of the network's outputs.")
+    if network.output_size < 2:
+        raise DataError("labels", "the network has one output: there is no other class.")
+    sides = (np.full(x.shape[1], -inf), np.full(x.shape[1], inf)) if box is None else (box.inner if isinstance(box, Box) else box)
+    lower, upper = (np.asarray(side, dtype=np.float64) for side in sides)
+    if lower.shape != x.shape[1:] or upper.shape != x.shape[1:] or not (lower <= upper).all():
+        raise RegionError("box", f"sides of shape {lower.shape} and {upper.shape} are no box in dimension {x.shape[1]}.")
+    outside = ~((x >= lower) & (x <= upper)).all(1)
+    if outside.any():
+        raise DataError(
+            f"sample {int(outside.argmax())}", "lies outside the region.", "Clip the data or choose a region that contains them."
+        )
+    return x, labels.astype(np.int64), lower, upper
+
+
+@dataclass(eq=False)
+class _Search:
+    """The best points of a group of samples, per target class."""
+
+    network: Network
+    module: torch.nn.Module
+    x: Array
+    labels: Array
+    norm: float
+    lower: Array
+    upper: Array
+    device: str
+    seed: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        logits = self.network.forward(self.x)
+        self.margins = float_margins(logits, self.labels)
+        others = logits.copy()
+        np.put_along_axis(others, self.labels[:, None], -inf, 1)
+        count = min(MOST_TARGETS, logits.shape[1] - 1)
+        self.targets = np.argsort(-others, axis=1, kind="stable")[:, :count]
+        self.predicted = logits.argmax(1)
+        self.points = np.repeat(self.x[:, None], count, axis=1)
+        self.distances = np.full(self.targets.shape, inf)
+        self.generator = np.random.default_rng(self.seed)
+
+    def run(self, restarts: int, deadline: float | None) -> None:
+        count = self.targets.shape[1]
+        todo = np.flatnonzero(self.margins < 0)
+        if not len(todo):
+            return
+        everything = (np.repeat(todo, count), np.tile(np.arange(count), len(todo)))
+        self._descend(everything, self.x[everything[0]], 0.9, 1.05, deadline)
+        self._climb(todo, deadline)
+        for restart in range(restarts):
+            pairs = everything if restart < 2 else self._leading(todo, 3)
+            starts = self._other_samples(pairs, restart // 2) if restart % 2 == 0 else self._random(pairs)
+            self._descend(pairs, starts, 0.9, 1.05, deadline)
+        for retreat, overshoot in SETTLING:
+            pairs = self._leading(todo, 3)
+            self._descend(pairs, self.points[pairs], retreat, overshoot, deadline)
+
+    def settled(self, deadline: float | None) -> tuple[Array, Array]:
+        """The best point of every sample, moved onto the error set in exact arithmetic: (points (N, n), distances (N,))."""
+        points, distances = self.x.copy(), np.full(len(self.x), inf)
+        order = np.argsort(self.distances, axis=1, kind="stable")
+        left = np.arange(len(self.x))
+        for place in range(order.shape[1]):  # the next best target where exact arithmetic refuses the best
+            columns = order[left, place]
+            wrong = self.margins[left] >= 0
+            kept = wrong | np.isfinite(self.distances[left, columns])
+            left, columns, wrong = left[kept], columns[kept], wrong[kept]
+            found = np.where(wrong[:, None], self.x[left], self.points[left, columns])
+            batch = batch_size(self.network, "cpu", PROBES)
+            shares = first_errors(self.network, self.x[left], found, self.labels[left], self.lower, self.upper, batch)
+            points[left], distances[left] = settle(
+                self.network, self.x[left], found, shares, self.labels[left], self.norm, self.lower, self.upper, deadline
+            )
+            left = left[distances[left] == inf]
+        return points, distances
+
+    def _descend(self, pairs: tuple[Array, Array], starts: Array, retreat: float, overshoot: float, deadline: float | None) -> None:
+        samples, columns = pairs
+        step = batch_size(self.network, self.device)
+        for begin in range(0, len(samples), step):
+            if deadline is not None and monotonic() >= deadline:
+                return
+            rows, places = samples[begin : begin + step], columns[begin : begin + step]
+            origins = self._tensor(self.x[rows])
+            labels, targets = self._tensor(self.labels[rows]), self._tensor(self.targets[rows, places])
+            found, distances = descend(
+                self.module,
+                origins,
+                self._tensor(starts[begin : begin + step]),
+                labels,
+                targets,
+                self.norm,
+                self._tensor(self.lower).expand_as(origins),
+                self._tensor(self.upper).expand_as(origins),
+                steps=self.steps,
+                retreat=retreat,
+                overshoot=overshoot,
+                deadline=deadline,
+            )
+            self._keep(rows, places, *self._pulled_in(origins, found, distances, labels, targets))
+
+    def _pulled_in(self, origins: Tensor, found: Tensor, distances: Tensor, labels: Tensor, targets: Tensor) -> tuple[Array, Array]:
+        """Bisection on the segment from the origin: (points, distances)."""
+        low, high = torch.zeros_like(distances), torch.ones_like(distances)
+        with torch.no_grad():
+            for _ in range(20):
+                middle = (low + high) / 2
+                logits = self.module(origins + middle[:, None] * (found - origins))
+                wrong = (logits.gather(1, targets[:, None]) >= logits.gather(1, labels[:, None]))[:, 0]
+                low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+        # A little past the boundary: the float64 of another library must find an error there as well.
+        points = origins + (high * PAST)[:, None] * (found - origins)
+        points = torch.maximum(torch.minimum(points, self._tensor(self.upper)), self._tensor(self.lower))
+        return points.cpu().numpy(), (distances * high).cpu().numpy()
+
+    def _keep(self, rows: Array, places: Array, points: Array, distances: Array) -> None:
+        better = distances < self.distances[rows, places]
+        self.points[rows[better], places[better]] = points[better]
+        self.distances[rows[better], places[better]] = distances[better]
+
+    def _leading(self, samples: Array, count: int) -> tuple[Array, Array]:
+        """(samples, columns) of the `count` targets with the nearest points so far."""
+        order = np.argsort(self.distances[samples], axis=1, kind="stable")[:, :count]
+        return np.repeat(samples, order.shape[1]), order.ravel()
+
+    def _other_samples(self, pairs: tuple[Array, Array], rank: int) -> Array:
+        """Starts: the sample predicted as the target class that is nearest but for `rank` others; random where there is none."""
+        starts = self._random(pairs)
+        for label in np.unique(self.predicted):
+            candidates = self.x[self.predicted == label]
+            wanted = np.flatnonzero(self.targets[pairs] == label)
+            if not len(wanted):
+                continue
+            origins = self.x[pairs[0][wanted]]
+            gaps = np.stack([np.linalg.norm(origins - candidate, ord=self.norm, axis=1) for candidate in candidates], axis=1)
+            starts[wanted] = candidates[np.argsort(gaps, axis=1, kind="stable")[:, min(rank, len(candidates) - 1)]]
+        return starts
+
+    def _random(self, pairs: tuple[Array, Array]) -> Array:
+        """Starts at random directions from the sample, half to once as far as the best point known."""
+        origins = self.x[pairs[0]]
+        direction = self.generator.normal(size=origins.shape)
+        reach = self.distances[pairs]
+        met = np.isfinite(reach)
+        known = np.where(met, reach, np.median(reach[met]) if met.any() else 1.0)
+        length = known * self.generator.uniform(0.5, 1.0, len(reach)) / np.linalg.norm(direction, ord=self.norm, axis=1)
+        return np.clip(origins + direction * length[:, None], self.lower, self.upper)
+
+    def _climb(self, todo: Array, deadline: float | None) -> None:
+        """PGD on balls of doubling radius for the samples of which no target was reached."""
+        generator = torch.Generator().manual_seed(self.seed)
+        missing = todo[~np.isfinite(self.distances[todo]).any(axis=1)]
+        radius = 1e-2 * np.maximum(1.0, np.abs(self.x).max(initial=0.0)) * (self.x.shape[1] if self.norm == 1 else 1)
+        for _ in range(RUNGS):
+            step = batch_size(self.network, self.device)
+            for begin in range(0, len(missing), step):
+                rows = missing[begin : begin + step]
+                if deadline is not None and monotonic() >= deadline:
+                    return
+                origins, labels = self._tensor(self.x[rows]), self._tensor(self.labels[rows])
+                reach = Reach.balls(
+                    origins,
+                    torch.full_like(origins[:, 0], radius),
+                    self.norm,
+                    self._tensor(self.lower).expand_as(origins),
+                    self._tensor(self.upper).expand_as(origins),
+                )
+                starts = reach.random(generator)
+                found, values = ascend(
+                    self.module,
+                    starts,
+                    reach,
+                    margin_objective(labels),
+                    steps=self.steps,
+                    generator=generator,
+                    deadline=deadline,
+                )
+                points, hit = found.cpu().numpy(), values.cpu().numpy() >= 0
+                logits = self.network.forward(points)
+                reached = np.take_along_axis(logits, self.targets[rows], 1) >= np.take_along_axis(logits, self.labels[rows, None], 1)
+                hit &= reached.any(axis=1)
+                distances = np.linalg.norm(points - self.x[rows], ord=self.norm, axis=1)
+                self._keep(rows[hit], reached.argmax(1)[hit], points[hit], distances[hit])
+            missing = missing[~np.isfinite(self.distances[missing]).any(axis=1)]
+            if not len(missing):
+                return
+            radius *= 2
+
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.from_numpy(np.array(values)).to(self.device)

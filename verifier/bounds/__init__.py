@@ -1,0 +1,8 @@
+"""Bound propagation: intervals and backward linear bounds, batched over pieces of the region, rounded outward."""
+
+from verifier.bounds.crown import Linear, backward, upper_bound
+from verifier.bounds.layers import layer_bounds
+from verifier.bounds.optimise import Optimised, optimise
+from verifier.bounds.propagation import Layout, Lines, Propagation
+
+__all__ = ["Layout", "Linear", "Lines", "Optimised", "Propagation", "backward", "layer_bounds", "optimise", "upper_bound"]

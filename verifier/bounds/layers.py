@@ -1,0 +1,38 @@
+"""Bounds of a whole layer by backward propagation, with or without optimised slopes."""
+
+import numpy as np
+
+from problems.maps import Array
+from verifier.bounds.crown import backward, upper_bound
+from verifier.bounds.optimise import optimise
+from verifier.bounds.propagation import Propagation
+
+# Rows are processed in chunks so that one coefficient array stays below this many bytes.
+CHUNK_BYTES = 1 << 26
+
+
+def layer_bounds(pieces: Propagation, start: int, iterations: int = 0) -> tuple[Array, Array]:
+    """Bounds (lower, upper), each (B, m), of affine node `start`; only entries unstable in some piece are computed, the rest infinite.
+
+    iterations > 0 optimises the slopes of each row by that many steps (alpha-CROWN).
+    """
+    lower, upper = pieces.lowers[start], pieces.uppers[start]
+    wanted = np.flatnonzero(((lower < 0) & (upper > 0) & ~pieces.empty[:, None]).any(axis=0))
+    lower, upper = np.full_like(lower, -np.inf), np.full_like(upper, np.inf)
+    widest = max(node.size for node in pieces.network.nodes[: start + 1])
+    if iterations:
+        widest = max(widest, 4 * pieces.network.neurons)
+    step = max(1, int(CHUNK_BYTES / (16 * pieces.batch * widest)))
+    for first in range(0, len(wanted), step):
+        chunk = wanted[first : first + step]
+        rows = np.zeros((2 * len(chunk), lower.shape[1]))
+        rows[np.arange(len(chunk)), chunk] = 1.0
+        rows[len(chunk) + np.arange(len(chunk)), chunk] = -1.0
+        batch = np.broadcast_to(rows, (pieces.batch, *rows.shape))
+        if iterations:
+            value = optimise(pieces, start, batch, upper_bound, iterations=iterations, rate=0.5).value
+        else:
+            value, _ = upper_bound(pieces, backward(pieces, start, batch))
+        upper[:, chunk] = value[:, : len(chunk)]
+        lower[:, chunk] = -value[:, len(chunk) :]
+    return lower, upper

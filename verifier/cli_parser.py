@@ -1,0 +1,197 @@
+"""The grammar of the command line: commands, options, and what their values may be."""
+
+import argparse
+import re
+from math import inf, isnan
+from typing import Any, NoReturn
+
+from problems.errors import InputError
+from verifier import __version__
+
+NORMS = {"1": 1.0, "2": 2.0, "inf": inf}
+CAPABILITIES = (
+    "onnx-opset-versions",
+    "onnx-element-types",
+    "onnx-operators",
+    "onnx-operators-unsat-proofs",
+    "vnnlib-versions",
+    "hidden-node-theories",
+    "multiple-input-output-theories",
+    "multiple-network-theories",
+    "multiple-node-comparison-theories",
+    "arithmetic-complexity-theories",
+    "optimised-disjunctive-reasoning",
+    "serialise-assignments",
+    "unsat-proofs",
+)
+
+
+class UsageError(InputError):
+    """A command line that does not parse."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of ending the process, takes no abbreviations, and knows -1e4 and -inf for numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+        # argparse takes what looks like a negative number for a value, not an option, but has not always known exponents.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(,.*)?$|-inf(inity)?$")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(self.prog, f"{message}.", f"See {self.prog} --help.")
+
+
+def number(text: str) -> float:
+    """A real number or infinity."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
+
+
+def count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number 1, 2, 3, ...")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number 0, 1, 2, ...")
+    return int(text)
+
+
+def radii(text: str) -> tuple[float, ...]:
+    """E1,E2,...: finite and not negative."""
+    values = tuple(not_negative(part.strip()) for part in text.split(","))
+    if inf in values:
+        raise argparse.ArgumentTypeError("an epsilon is infinite")
+    return values
+
+
+def norm(text: str) -> float:
+    if text not in NORMS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of 1, 2, inf")
+    return NORMS[text]
+
+
+def build() -> Parser:
+    """The parser of `tightcert`; `command` names the command that was given."""
+    parser = Parser(prog="tightcert", description="Exact answers about piecewise-affine (ReLU) networks.")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
+    parser.add_argument("--name", action="version", version="tightcert", help="print the name and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _verify(commands)
+    _radius(commands)
+    _dro(commands)
+    _attack(commands)
+    _audit(commands)
+    supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
+    supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    for capability in CAPABILITIES:
+        supports.add_argument(f"--{capability}", dest="capabilities", action="append_const", const=capability)
+    return parser
+
+
+def _verify(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("verify", help="is a VNN-LIB property true of a network?")
+    parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0, plain or .gz")
+    _network(parser)
+    parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
+    _everywhere(parser)
+
+
+def _radius(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("radius", help="how far is the nearest misclassified input of each sample? (--timeout is per sample)")
+    _network(parser)
+    _data(parser)
+    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
+    _region(parser)
+    _everywhere(parser)
+
+
+def _dro(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("dro", help="how bad can the expected loss get in a Wasserstein ball around the data?")
+    _network(parser)
+    _data(parser)
+    parser.add_argument("--loss", choices=("zero-one", "margin", "cross-entropy"), default="zero-one", help="the loss (default zero-one)")
+    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the ground cost")
+    parser.add_argument("--order", type=norm, required=True, metavar="1|2|inf", help="the order of the Wasserstein distance")
+    parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
+    parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
+    _region(parser)
+    _everywhere(parser)
+
+
+def _attack(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, without proof")
+    parser.add_argument("--method", required=True, metavar="pgd", help="the attack; pgd is what there is")
+    _network(parser)
+    _data(parser)
+    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the perturbation")
+    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help="the largest perturbation of a sample")
+    parser.add_argument("--steps", type=count, default=50, metavar="N", help="ascent steps (default 50)")
+    parser.add_argument("--restarts", type=count, default=5, metavar="N", help="random starts (default 5)")
+    _region(parser)
+    _everywhere(parser)
+
+
+def _audit(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
+    _network(parser, default="digits-16x2")
+    _data(parser, default="digits:test")
+    parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    _everywhere(parser)
+
+
+def _network(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    text = "an ONNX or .npz file, or digits-16x2, digits-32x2, digits-conv" + (f" (default {default})" if default else "")
+    parser.add_argument("--network", required=default is None, default=default, metavar="NETWORK", help=text)
+
+
+def _data(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    text = "digits:test, digits:train, mnist:FOLDER, or FILE.npz with arrays x and y" + (f" (default {default})" if default else "")
+    parser.add_argument("--data", required=default is None, default=default, metavar="DATA", help=text)
+    parser.add_argument("--samples", metavar="A:B", help="which rows (default all)")
+
+
+def _region(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("region", "where inputs may lie; without one, [0,1] for digits and MNIST, all of R^n for a file")
+    group.add_argument("--box", type=number, nargs=2, metavar=("LO", "HI"), help="every input in [LO, HI]")
+    group.add_argument("--all-space", action="store_true", help="all of R^n")
+    group.add_argument("--region", metavar="FILE.vnnlib", help="the input part of a property")
+    group.add_argument("--box-center", metavar="FILE.npz", help="a ball around row 0 of its array X, not clipped; needs --radius")
+    group.add_argument(
+        "--radius", type=not_negative, metavar="R", help="of the ball around --box-center, or around the one sample of --samples I"
+    )
+    group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
+
+
+def _everywhere(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="standard output carries JSON only, one object per line")
+    parser.add_argument("--timeout", type=not_negative, metavar="S", help="seconds, then the bracket reached is the answer")
+    parser.add_argument("--memory", type=positive, metavar="GB", help="memory limit, with the same effect")
+    parser.add_argument("--workers", type=count, metavar="N", help="parallel workers (default: the cores of the machine)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where attacks run (default cpu)")
+    parser.add_argument("--solver", default="auto", metavar="NAME", help="highs, gurobi, clarabel, ... (default auto)")
+    parser.add_argument("--tolerance", type=not_negative, default=1e-6, metavar="T", help="relative gap at which to stop (default 1e-6)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default 0)")
+    parser.add_argument("--semantics", choices=("real", "float32"), default="real", help="what the answer is about (default real)")

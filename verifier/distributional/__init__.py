@@ -1,0 +1,1 @@
+"""Distributional robustness: worst cases over Wasserstein balls around the data."""

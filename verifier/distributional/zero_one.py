@@ -1,0 +1,161 @@
+"""Worst-case error under Wasserstein shift, by lazy verification (THEORY W4).
+
+Only samples that the adversary pays for need an exact radius; the rest need one certificate beyond the last radius paid. So the
+cheapest unproved samples are refined, round by round, until proved and witnessed error agree at every eps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from problems.errors import InputError
+from problems.maps import Array
+from problems.regions.base import Region
+from verifier.bracket import Status
+from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
+from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
+from verifier.search.budget import Budget
+from verifier.search.executors import default_workers, fan_out
+from verifier.search.search import Progress
+
+__all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
+
+# A sample that is refined again is refined at least this much further.
+STRIDE = 1.25
+
+
+@dataclass(frozen=True, eq=False)
+class WorstCase:
+    """The worst-case error within epsilon: attack (found before any search) <= lower (witnessed) <= value <= upper (proved)."""
+
+    epsilon: float
+    attack: float
+    lower: float
+    upper: float
+    seconds: float
+    status: Status
+    lipschitz_bound: float | None = None
+    slope_bounds: tuple[float, float] | None = None
+
+
+def dro(
+    network: Any,
+    data: Any,
+    *,
+    loss: str = "zero-one",
+    norm: float | str,
+    order: float | str,
+    epsilon: Sequence[float],
+    region: Region | None = None,
+    samples: str | slice | None = None,
+    label_cost: float | None = None,
+    timeout: float | None = None,
+    memory: float | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    solver: str = "auto",
+    tolerance: float = 1e-6,
+    seed: int = 0,
+    semantics: str = "real",
+    progress: Progress | None = None,
+    restarts: int = 10,
+) -> list[WorstCase]:
+    """The worst-case error over distributions within p-Wasserstein distance eps of the data, labels fixed, for each eps.
+
+    order p: 1, 2 or inf; norm: the ground norm 1, 2 or inf; region: a Box, or None for the data's own domain; timeout in seconds for
+    the whole call; tolerance: relative, on radii. A closed bracket has upper - lower <= tolerance. Raises InputError.
+    """
+    if loss != "zero-one":
+        raise InputError("loss", f"{loss!r} is not available.", "This version answers for zero-one.")
+    if label_cost is not None:
+        raise InputError("label cost", "is not available.", "Labels stay fixed in this version.")
+    exponent = {"1": 1.0, "2": 2.0, "inf": inf}.get(str(order).removesuffix(".0"))
+    if exponent is None:
+        raise InputError("order", f"{order!r} is not supported.", "Use 1, 2 or inf.")
+    if not len(epsilon):
+        raise InputError("epsilon", "is empty.", "Give at least one number >= 0.")
+    for value in epsilon:
+        check_epsilon(float(value))
+    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    setting, chosen = prepare(
+        network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
+    )
+    tasks = attacked_tasks(setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts)
+    state = Refinement(tasks, exponent, [float(e) for e in epsilon], tolerance)
+    count = default_workers() if workers is None else workers
+    status = Status.CLOSED
+    try:
+        # A first pass with nothing to prove takes the attack's points exactly and finds the samples already misclassified.
+        state.absorb(fan_out(solve, setting, [replace(task, enough=0.0) for task in tasks], workers=1), attacked=True)
+        while batch := state.next_batch():
+            stop = budget.exceeded()
+            if stop is not None:
+                status = stop
+                break
+            left = budget.remaining if budget.timeout is not None else None
+            state.absorb(fan_out(solve, setting, [replace(task, timeout=left) for task in batch], workers=count, budget=budget))
+            if not state.progressed:
+                status = budget.exceeded() or Status.UNDECIDED
+                break
+    except KeyboardInterrupt:
+        status = Status.INTERRUPTED
+    return state.records(budget.elapsed, status)
+
+
+class Refinement:
+    """Brackets of all radii, and which of them to refine next."""
+
+    def __init__(self, tasks: Sequence[Task], order: float, epsilon: Sequence[float], tolerance: float) -> None:
+        self.tasks = {task.sample: task for task in tasks}
+        self.index = {task.sample: i for i, task in enumerate(tasks)}
+        self.order, self.epsilon, self.tolerance = order, epsilon, tolerance
+        self.lower = np.zeros(len(tasks))
+        self.upper = np.full(len(tasks), inf)
+        self.attack = np.full(len(tasks), inf)
+        self.progressed = True
+
+    def absorb(self, results: Any, *, attacked: bool = False) -> None:
+        """Narrow the brackets by new answers."""
+        self.progressed = False
+        for result in results:
+            assert isinstance(result, Radius)
+            i, bracket = self.index[result.sample], result.bracket
+            self.progressed |= bracket.lower > self.lower[i] or bracket.upper < self.upper[i]
+            self.lower[i] = max(self.lower[i], bracket.lower)
+            self.upper[i] = min(self.upper[i], bracket.upper)
+            if attacked:
+                self.attack[i] = bracket.upper
+            if bracket.witness is not None and bracket.upper == self.upper[i]:
+                self.tasks[result.sample] = replace(self.tasks[result.sample], start=bracket.witness)
+
+    @property
+    def open(self) -> Array:
+        """(N,) whether a bracket is wider than the tolerance."""
+        return self.lower < self.upper * (1.0 - self.tolerance)
+
+    def next_batch(self) -> list[Task]:
+        """The samples to refine: those the adversary would pay for, were the lower ends true, at an eps whose bracket is open."""
+        low, high = error_bounds(self.lower, self.upper, self.epsilon, self.order)
+        wide = [e for e, a, b in zip(self.epsilon, low, high, strict=True) if b - a > self.tolerance]
+        if not wide:
+            return []
+        reached = Curve(self.lower, self.order).marginal(max(wide))
+        beyond = Curve(self.upper, self.order).marginal(max(wide))
+        batch = []
+        for sample, i in self.index.items():
+            if self.open[i] and self.lower[i] <= reached:
+                goal = max(beyond, reached, self.lower[i]) * STRIDE
+                batch.append(replace(self.tasks[sample], enough=goal if goal > 0 else inf))
+        return batch
+
+    def records(self, seconds: float, status: Status) -> list[WorstCase]:
+        """One record per eps."""
+        low, high = error_bounds(self.lower, self.upper, self.epsilon, self.order)
+        attack, _ = error_bounds(self.attack, self.attack, self.epsilon, self.order)
+        return [
+            WorstCase(e, float(f), float(a), float(b), seconds, Status.CLOSED if b - a <= self.tolerance else status)
+            for e, f, a, b in zip(self.epsilon, attack, low, high, strict=True)
+        ]

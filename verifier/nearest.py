@@ -1,0 +1,131 @@
+"""The question of a radius: the distance from a sample to the nearest misclassified point of the region.
+
+Posed as a maximisation: the value of a point is minus its distance if it is misclassified. A piece is bounded by the distance from
+the sample to the half-space that its linear margin bound leaves, so no ladder of radii is needed: the incumbent's ball is the
+region, and shrinks with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite, sqrt
+
+import numpy as np
+
+from problems.maps import Array
+from problems.regions.ball import Ball
+from verifier import leaf
+from verifier.bounds import Linear, Propagation
+from verifier.bounds.rounding import down
+from verifier.piecewise import PiecewiseQuestion
+from verifier.search.budget import Budget
+from verifier.search.question import Closed, Node, Witness
+from verifier.witness import enclose, exact_logits
+
+# Relative steps past a boundary point at which misclassification is tried to be certain.
+STEPS = np.array([0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
+
+
+@dataclass(eq=False)
+class Nearest(PiecewiseQuestion):
+    """Targets are the rows z_k - z_label + slack >= 0, one per competing class k; `ball` is centred at the sample.
+
+    limit: only points within this distance are searched (inf: as far as the incumbent). tolerance: relative. enough: the search
+    may stop once the distance is proved to be at least this.
+    """
+
+    ball: Ball = field(kw_only=True)
+    tolerance: float = 1e-6
+    limit: float = inf
+    enough: float = inf
+    solver: str = "auto"
+    _balls: dict[float, Ball] = field(default_factory=dict)
+
+    def region(self, target: int, parameter: float) -> Ball:
+        radius = min(-parameter, self.limit, self.ball.radius)
+        if radius not in self._balls:
+            self._balls = {radius: self.ball.with_radius(radius)}
+        return self._balls[radius]
+
+    def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:
+        return self.region(target, parameter).bounding_box()
+
+    def roots(self, budget: Budget) -> list[Node]:
+        return self.covering(range(len(self.targets)), self.root_parameter)
+
+    root_parameter: float = -inf
+
+    def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
+        offset = linear.constant + linear.error
+        distance, point = self.ball.closest(linear.coefficients, np.nextafter(offset, inf), pieces.lower, pieces.upper)
+        return np.where(np.isnan(distance), 0.0, -distance), point
+
+    def discards(self, bound: float, incumbent: float) -> bool:
+        return -bound >= min(-incumbent * (1.0 - self.tolerance), self.enough)
+
+    def finished(self, lower: float, upper: float) -> bool:
+        return -upper >= min(-lower * (1.0 - self.tolerance), self.enough) and -upper < inf
+
+    def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
+        points = [node.hints["point"] for node in nodes if "point" in node.hints and isfinite(node.bound)]
+        if not points:
+            return None
+        return self.judge(np.stack(points), parameter)
+
+    def judge(self, points: Array, parameter: float) -> Witness | None:
+        """The nearest point (n,) among points (B, n), moved a little outwards, that is certainly misclassified and beats the parameter."""
+        center = self.ball.center
+        tried = center + (points[:, None, :] - center) * (1.0 + STEPS)[None, :, None]
+        lower, upper = self.ball.limits.inner
+        tried = np.clip(tried.reshape(-1, len(center)), lower, upper)
+        lowers, uppers = enclose(self.network, tried)
+        rows = np.concatenate([target.rows for target in self.targets])
+        offsets = np.concatenate([target.offsets for target in self.targets])
+        positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
+        slack = 1e-14 * (np.abs(rows) @ np.maximum(np.abs(lowers), np.abs(uppers)).T + np.abs(offsets)[:, None])
+        sure = (positive @ lowers.T + negative @ uppers.T + offsets[:, None] - slack >= 0).any(axis=0)
+        best: Witness | None = None
+        for index in np.flatnonzero(sure):
+            distance = self.ball.norm_upper(tried[index])
+            if distance < -parameter and distance <= self.ball.radius and (best is None or -distance > best.value):
+                best = Witness(-distance, tried[index])
+        return best
+
+    def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
+        """A piece without open neurons is one convex program; elsewhere branch."""
+        if node.hints.get("open", 1) or self.splitting == "input":
+            return None
+        pieces = self.propagate([node], parameter, fresh=node.known is None)
+        if pieces.empty[0]:
+            return Closed(-inf), None
+        if not leaf.decided(self.network, pieces):
+            return None
+        cell = leaf.sign_rows(pieces, node.signs)
+        margin = leaf.output_rows(self.output(pieces, node.target))
+        rows = leaf.Cell(np.concatenate([margin.matrix, cell.matrix]), np.concatenate([margin.offsets, cell.offsets]))
+        ball = self.region(node.target, parameter)
+        solution = leaf.nearest(
+            ball.lift(), pieces.lower[0], pieces.upper[0], rows, solver=self.solver,
+            time_limit=max(budget.remaining, 0.01) if isfinite(budget.deadline) else None,
+        )  # fmt: skip
+        if solution.proves_infeasible:
+            return Closed(-inf), None
+        proved = max(solution.safe_bound, 0.0)
+        distance = proved if ball.power == 1 else float(max(down(down(np.array(sqrt(proved)))), 0.0))
+        bound = min(-distance, node.bound)
+        witness = None
+        if solution.x is not None:
+            witness = self.judge(solution.x[None, : self.network.input_size], parameter)
+        incumbent = parameter if witness is None else max(parameter, witness.value)
+        return Closed(bound, stuck=not self.discards(bound, incumbent)), witness
+
+
+def certainly_misclassified(nearest: Nearest, x: Array) -> bool:
+    """Whether some row is >= 0 at x (n,) in exact arithmetic."""
+    from fractions import Fraction
+
+    logits = exact_logits(nearest.network, x)
+    for target in nearest.targets:
+        for row, offset in zip(target.rows, target.offsets, strict=True):
+            if sum((Fraction(float(c)) * z for c, z in zip(row, logits, strict=True) if c), Fraction(float(offset))) >= 0:
+                return True
+    return False

@@ -1,0 +1,226 @@
+"""What all questions about linear functionals of a network share: bounding, scoring and splitting of pieces.
+
+A piece is bounded by backward propagation with optimised slopes and multipliers. Where the input has few dimensions pieces are
+halved in input space and every neuron is bounded anew; elsewhere neurons are decided one by one and bounds are inherited.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+import numpy as np
+
+from problems.maps import Array
+from problems.network import Network
+from problems.regions.base import Region
+from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, optimise
+from verifier.bounds.rounding import UNIT
+from verifier.search.question import Node, Question
+
+Splitting = Literal["input", "neuron"]
+# Halving a box pays only while few dimensions share the influence on the output; ACAS Xu has 5 inputs.
+INPUT_SPLIT_DIMENSIONS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Rows rows.z + inputs.x + offsets over a region: rows (S, K), offsets (S,), inputs (S, n) or None."""
+
+    region: Region
+    rows: Array
+    offsets: Array
+    inputs: Array | None = None
+
+
+@dataclass(eq=False)
+class PiecewiseQuestion(Question):
+    """Maximise, over targets and over the pieces of each target's region, the smallest of the target's row values."""
+
+    network: Network
+    targets: tuple[Target, ...]
+    splitting: Splitting | None = None
+    iterations: int = 20
+    root_iterations: int = 10
+    layout: Layout = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = Layout.of(self.network)
+        if self.splitting is None:
+            self.splitting = "input" if self.network.input_size <= INPUT_SPLIT_DIMENSIONS else "neuron"
+
+    # The three places where questions differ.
+
+    @abstractmethod
+    def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
+        """(value (B, S) proven upper bounds of the question's value, point (B, S, n) to read the gradient at)."""
+
+    @abstractmethod
+    def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:
+        """The bounding box (n,), (n,) of the target's region, given the parameter."""
+
+    def region(self, target: int, parameter: float) -> Region:
+        """The region that holds for the parameter; a radius question shrinks its ball here."""
+        return self.targets[target].region
+
+    # Bounding.
+
+    def bound(self, nodes: Sequence[Node], parameter: float) -> None:
+        groups: dict[tuple[int, int, bool], list[Node]] = {}
+        for node in nodes:
+            groups.setdefault((*self._batch_key(node.target), node.known is None), []).append(node)
+        for (_, _, fresh), group in groups.items():
+            self._bound_group(group, parameter, fresh=fresh)
+
+    def _batch_key(self, target: int) -> tuple[int, int]:
+        """Targets that may share a batch: same region object, same number of rows."""
+        region, rows = self.targets[target].region, len(self.targets[target].offsets)
+        return id(region), rows
+
+    def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
+        pieces = self.propagate(nodes, parameter, fresh=fresh)
+        targets = [self.targets[node.target] for node in nodes]
+        rows = np.stack([target.rows for target in targets])
+
+        def concretise(pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
+            _add_own_terms(linear, targets, pieces)
+            return self.concretise(nodes[0].target, pieces, linear)
+
+        neuron = self.splitting == "neuron"
+        warm = neuron and "slopes" in nodes[0].hints
+        result = optimise(
+            pieces,
+            len(self.network.nodes) - 1,
+            rows,
+            concretise,
+            signs=np.stack([node.signs for node in nodes]) if neuron else None,
+            slopes=np.stack([node.hints["slopes"] for node in nodes]) if warm else None,
+            multipliers=np.stack([node.hints["multipliers"] for node in nodes]) if warm else None,
+            iterations=self.iterations if neuron else 1,
+            stop=lambda value: bool(self._settled(value.min(axis=1), parameter).all()),
+        )
+        self._record(nodes, pieces, result)
+
+    def _settled(self, values: Array, parameter: float) -> Array:
+        return np.array([self.discards(float(v), parameter) for v in values])
+
+    def propagate(self, nodes: Sequence[Node], parameter: float, *, fresh: bool) -> Propagation:
+        """Bounds of all neurons on the pieces, in the region that holds for the parameter."""
+        lower = np.stack([node.lower for node in nodes])
+        upper = np.stack([node.upper for node in nodes])
+        box = self.piece_box(nodes[0].target, parameter)
+        lower, upper = np.maximum(lower, box[0]), np.minimum(upper, box[1])
+        pieces = Propagation(self.network, self.region(nodes[0].target, parameter), lower, upper)
+        known = None
+        if not fresh:
+            signs = np.stack([node.signs for node in nodes])
+            low, high = (np.stack([node.known[side] for node in nodes]) for side in (0, 1))  # type: ignore[index]
+            known = (np.where(signs > 0, np.maximum(low, 0.0), low), np.where(signs < 0, np.minimum(high, 0.0), high))
+        return pieces.walk(known, crown=fresh, iterations=self.root_iterations if self.splitting == "neuron" else 0)
+
+    def output(self, pieces: Propagation, target: int) -> Linear:
+        """The target's rows as linear functions on a single piece, offsets included."""
+        linear = backward(pieces, len(self.network.nodes) - 1, self.targets[target].rows[None])
+        _add_own_terms(linear, [self.targets[target]], pieces)
+        return linear
+
+    def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised) -> None:
+        values = result.value.min(axis=1)
+        worst = result.value.argmin(axis=1)
+        known = pieces.neuron_bounds()
+        scores = self._scores(pieces, result, worst)
+        for i, node in enumerate(nodes):
+            node.bound = -inf if pieces.empty[i] else float(values[i])
+            node.hints = {"point": result.point[i, worst[i]], "open": int((scores[i] >= 0).sum()) if self.layout.neurons else 0}
+            if self.splitting == "neuron":
+                node.known = (known[0][i], known[1][i])
+                node.hints |= {"slopes": result.slopes[i], "scores": scores[i]}
+                node.hints["multipliers"] = result.multipliers[i] if result.multipliers.shape[2] else np.zeros_like(result.slopes[i])
+            else:
+                width = pieces.upper[i] - pieces.lower[i]
+                node.hints["influence"] = np.abs(result.linear.coefficients[i]).max(axis=0) * width
+
+    def _scores(self, pieces: Propagation, result: Optimised, worst: Array) -> Array:
+        """(B, h): how much each open neuron's relaxation costs the bound; -1 where the neuron is decided.
+
+        The cost of the chosen line at the relaxed solution, plus a share of what its intercept adds (as BaBSR, Bunel et al. 2020,
+        does), which breaks ties where the relaxed solution sits on a kink.
+        """
+        picked = np.arange(len(worst))
+        scores = np.full((len(worst), self.layout.neurons), -1.0)
+        for i, s in zip(self.layout.relus, self.layout.slices, strict=True):
+            lines = pieces.lines[i]
+            if i not in result.linear.relu or i not in result.activation:
+                scores[:, s] = np.where(lines.unstable, 0.0, -1.0)
+                continue
+            a, z = result.linear.relu[i][picked, worst], result.activation[i][picked, worst]
+            z = np.clip(z, lines.lower, lines.upper)
+            slope = result.slopes[picked, worst][:, s]
+            true = np.maximum(z, 0.0)
+            chosen = np.where(a > 0, lines.upper_slope * z + lines.intercept, slope * z)
+            cost = np.abs(a) * np.abs(chosen - true) + 0.1 * np.maximum(a, 0.0) * lines.intercept
+            scores[:, s] = np.where(lines.unstable, cost, -1.0)
+        return scores
+
+    # Splitting.
+
+    def branch(self, node: Node) -> list[Node]:
+        return self._halve(node) if self.splitting == "input" else self._decide(node)
+
+    def _decide(self, node: Node) -> list[Node]:
+        scores = node.hints["scores"]
+        if not len(scores) or scores.max() < 0:
+            return []
+        neuron = int(scores.argmax())
+        children = []
+        for sign in (1, -1):
+            signs = node.signs.copy()
+            signs[neuron] = sign
+            hints = {"slopes": node.hints["slopes"], "multipliers": node.hints["multipliers"]}
+            children.append(Node(node.lower, node.upper, signs, node.target, node.known, depth=node.depth + 1, hints=hints))
+        return children
+
+    def _halve(self, node: Node) -> list[Node]:
+        for axis in np.argsort(-node.hints["influence"], kind="stable"):
+            low, high = float(node.lower[axis]), float(node.upper[axis])
+            middle = 0.5 * low + 0.5 * high
+            if low < middle < high:
+                left, right = node.upper.copy(), node.lower.copy()
+                left[axis] = right[axis] = middle
+                return [
+                    Node(node.lower, left, node.signs, node.target, depth=node.depth + 1),
+                    Node(right, node.upper, node.signs, node.target, depth=node.depth + 1),
+                ]
+        return []
+
+    def covering(self, targets: Sequence[int], parameter: float) -> list[Node]:
+        """One root per target. Where neurons are split, targets of one region share the work of bounding its neurons."""
+        roots = []
+        shared: dict[int, tuple[Array, Array]] = {}
+        for target in targets:
+            lower, upper = self.piece_box(target, parameter)
+            node = Node(lower, upper, np.zeros(self.layout.neurons, np.int8), target)
+            if self.splitting == "neuron" and self.layout.neurons:
+                key = id(self.targets[target].region)
+                if key not in shared:
+                    pieces = self.propagate([node], parameter, fresh=True)
+                    known = pieces.neuron_bounds()
+                    shared[key] = (known[0][0], known[1][0])
+                node.known = shared[key]
+            roots.append(node)
+        return roots
+
+
+def _add_own_terms(linear: Linear, targets: Sequence[Target], pieces: Propagation) -> None:
+    """Add the targets' offsets and input terms to the linear functions of their rows, with the rounding of the additions."""
+    offsets = np.stack([target.offsets for target in targets])
+    linear.constant = linear.constant + offsets
+    linear.error = linear.error + 2.0 * UNIT * (np.abs(linear.constant) + np.abs(offsets))
+    if targets[0].inputs is None:
+        return
+    inputs = np.stack([target.inputs for target in targets])  # type: ignore[misc]
+    magnitude = np.maximum(np.abs(pieces.lower), np.abs(pieces.upper))
+    linear.coefficients = linear.coefficients + inputs
+    touched = np.abs(linear.coefficients) + np.abs(inputs)
+    linear.error = linear.error + 4.0 * UNIT * np.matmul(touched, magnitude[:, :, None])[:, :, 0]

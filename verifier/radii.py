@@ -1,0 +1,222 @@
+"""Exact radii: how far is the nearest misclassified input of each sample?
+
+The upper end is the norm, rounded up, of a point whose margin is >= 0 in exact arithmetic; the lower end is proved by the search.
+Replay in the network's own runtime is reported in the statistics and never decides.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from problems import data as datasets
+from problems import readers
+from problems.errors import InputError, RegionError
+from problems.maps import Array
+from problems.network import Network
+from problems.regions.ball import Ball
+from problems.regions.base import Region
+from problems.regions.box import Box
+from verifier.bracket import Bracket, Status
+from verifier.nearest import Nearest, certainly_misclassified
+from verifier.piecewise import Target
+from verifier.search.budget import Budget
+from verifier.search.executors import default_workers, fan_out
+from verifier.search.question import Witness
+from verifier.search.search import Progress, Search
+
+# Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
+LARGEST_RADIUS = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class Radius:
+    """One sample's answer: its number in the data, its label, and the bracket of its distance to misclassification."""
+
+    sample: int
+    label: int
+    bracket: Bracket
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A sample x (n,) with its label; start (n,) is a misclassified point found by an attack, or None. timeout in seconds."""
+
+    sample: int
+    x: Array
+    label: int
+    start: Array | None
+    timeout: float | None = None
+    enough: float = inf
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What all samples of one call share."""
+
+    network: Network
+    norm: float
+    box: Box | None
+    tolerance: float
+    solver: str
+    memory: float | None = None
+    slack: float = 0.0
+
+
+def radius(
+    network: Any,
+    data: Any,
+    *,
+    norm: float | str,
+    region: Region | None = None,
+    samples: str | slice | None = None,
+    timeout: float | None = None,
+    memory: float | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    solver: str = "auto",
+    tolerance: float = 1e-6,
+    seed: int = 0,
+    semantics: str = "real",
+    progress: Progress | None = None,
+    skip: Collection[int] = (),
+    restarts: int = 10,
+) -> Iterator[Radius]:
+    """Radii of the samples, one `Radius` each, in order of completion.
+
+    norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
+    tolerance relative; skip: sample numbers not asked for. A sample already misclassified has radius 0; where no misclassified point
+    exists the radius is inf and the status EMPTY. Raises InputError on bad input.
+    """
+    setting, chosen = prepare(
+        network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
+    )
+    keep = [i for i, number in enumerate(chosen.numbers) if int(number) not in skip]
+    if not keep:
+        return
+    tasks = attacked_tasks(setting, chosen, keep, timeout=timeout, device=device, seed=seed, restarts=restarts)
+    count = default_workers() if workers is None else workers
+    yield from fan_out(solve, setting, tasks, workers=count)
+
+
+def prepare(
+    network: Any,
+    data: Any,
+    *,
+    norm: float | str,
+    region: Region | None,
+    samples: str | slice | None,
+    memory: float | None,
+    solver: str,
+    tolerance: float,
+    semantics: str,
+) -> tuple[Setting, datasets.Dataset]:
+    """Check and load what a radius question is asked about."""
+    net = readers.load(network)
+    chosen = datasets.load(data).select(samples)
+    chosen.check_fits(net)
+    if net.output_size < 2:
+        raise InputError(net.name, "has one output: there is no other class.", "A radius needs a classifier.")
+    if region is not None and not isinstance(region, Box):
+        raise RegionError("region", "a radius is sought in a box.", "Give a box, or nothing for the data's own domain.")
+    box = region if region is not None else chosen.domain
+    if box is not None and not isinstance(box, Box):
+        raise RegionError("region", "a radius is sought in a box.", "Give the box the data live in.")
+    if box is not None:
+        chosen.check_inside(box)
+    if not tolerance > 0:
+        raise InputError("tolerance", f"{tolerance} is not positive.", "Give a relative tolerance such as 1e-6.")
+    exponent = Ball(np.zeros(1), 0.0, norm).norm  # type: ignore[arg-type]  # checks the name of the norm
+    if semantics != "real":
+        raise InputError("semantics", f"{semantics!r} is not available for radii.", "Radii speak about the stored weights: use real.")
+    return Setting(net, exponent, box, tolerance, solver, memory), chosen
+
+
+def attacked_tasks(
+    setting: Setting, chosen: datasets.Dataset, rows: Collection[int], *, timeout: float | None, device: str, seed: int, restarts: int
+) -> list[Task]:
+    """One task per row of the data set, started from the nearest point that a batched attack finds."""
+    from verifier.attacks.radius import nearest
+
+    index = np.array(sorted(rows))
+    x, y = chosen.x[index], chosen.y[index]
+    points, distances = nearest(setting.network, x, y, norm=setting.norm, box=setting.box, seed=seed, device=device, restarts=restarts)
+    return [
+        Task(int(number), x[i], int(y[i]), points[i] if distances[i] < inf else None, timeout)
+        for i, number in enumerate(chosen.numbers[index])
+    ]
+
+
+def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
+    """The radius of one sample: the search, started from the attack's point."""
+    budget = Budget(task.timeout, None if setting.memory is None else setting.memory * 1e9)
+    if interrupt is not None:
+        budget.interrupt = interrupt
+    question = pose(setting, task)
+    if certainly_misclassified(question, task.x):
+        return Radius(task.sample, task.label, Bracket("min", 0.0, 0.0, Status.CLOSED, task.x, seconds=budget.elapsed))
+    incumbent = None if task.start is None else question.judge(task.start[None], -inf)
+    attacked = inf if incumbent is None else -incumbent.value
+    reach = question.ball.norm_upper(_farthest(question.ball)) if setting.box is not None and _bounded(setting.box) else inf
+    limit = reach if attacked == inf else inf
+    if limit == inf and attacked == inf:
+        limit = max(1.0, float(np.abs(task.x).max(initial=0.0)))
+    proved, stats = 0.0, {"opened": 0, "bounded": 0}
+    while True:
+        search = _search(replace(question, limit=limit), incumbent)
+        status = search.run(budget)
+        for name in stats:
+            stats[name] += getattr(search, name)
+        if search.witness is not None or limit in (reach, inf) or not status.finished or -search.upper >= task.enough:
+            break
+        proved = limit
+        if limit > LARGEST_RADIUS * max(1.0, float(np.abs(task.x).max(initial=0.0))):
+            status = Status.UNBOUNDED_SEARCH
+            break
+        limit *= 4.0
+    # What a search proves within a limit says nothing beyond it.
+    known = inf if limit == reach else limit
+    return Radius(task.sample, task.label, _bracket(search, status, budget, proved, known, stats | {"attack": attacked}))
+
+
+def pose(setting: Setting, task: Task) -> Nearest:
+    """The question for one sample, with a row z_k - z_label (+ slack) per competing class k."""
+    classes = setting.network.output_size
+    ball = Ball(task.x, inf, setting.norm, setting.box)  # type: ignore[arg-type]
+    targets = []
+    for k in range(classes):
+        if k != task.label:
+            row = np.zeros((1, classes))
+            row[0, k], row[0, task.label] = 1.0, -1.0
+            targets.append(Target(ball, row, np.full(1, setting.slack)))
+    return Nearest(
+        setting.network, tuple(targets), ball=ball, tolerance=setting.tolerance, enough=task.enough, solver=setting.solver, splitting="neuron"
+    )
+
+
+def _search(question: Nearest, incumbent: Witness | None) -> Search:
+    search = Search(question, batch=32)
+    search.offer(incumbent)
+    question.root_parameter = search.parameter
+    return search
+
+
+def _bracket(search: Search, status: Status, budget: Budget, proved: float, known: float, stats: dict[str, Any]) -> Bracket:
+    upper = inf if search.witness is None else -search.lower
+    searched = min(-search.upper, known) if search.started else 0.0
+    if search.witness is None and status.finished and searched == inf:
+        status = Status.EMPTY
+    lower = min(max(proved, searched, 0.0), upper)
+    witness = None if search.witness is None else search.witness.point
+    return Bracket("min", lower, upper, status, witness, seconds=budget.elapsed, stats=stats)
+
+
+def _bounded(box: Box) -> bool:
+    return bool(np.isfinite(box.lower).all() and np.isfinite(box.upper).all())
+
+
+def _farthest(ball: Ball) -> Array:
+    lower, upper = ball.limits.lower, ball.limits.upper
+    return np.where(upper - ball.center > ball.center - lower, upper, lower)

@@ -1,0 +1,50 @@
+"""What a search may use: time, memory, and the user's patience."""
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+from verifier.bracket import Status
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes (0 where the system does not tell)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@dataclass
+class Budget:
+    """timeout in seconds from now, memory in bytes of resident set; `interrupt` may be set from a signal handler or a thread."""
+
+    timeout: float | None = None
+    memory: float | None = None
+    interrupt: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float:
+        return inf if self.timeout is None else self.started + self.timeout
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def remaining(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def exceeded(self) -> Status | None:
+        """Why to stop now, or None to go on."""
+        if self.interrupt.is_set():
+            return Status.INTERRUPTED
+        if time.monotonic() >= self.deadline:
+            return Status.TIMED_OUT
+        if self.memory is not None and resident_bytes() > self.memory:
+            return Status.OUT_OF_MEMORY
+        return None

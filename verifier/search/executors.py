@@ -1,0 +1,94 @@
+"""Fan-out of independent tasks over anything that follows `concurrent.futures.Executor`: processes by default.
+
+Each worker process keeps one context (a network and options), sent once. Ctrl-C sets an event that the workers' budgets watch, so
+that every task in flight still returns the bracket it has reached.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+from verifier.search.budget import Budget
+
+# (context, task, interrupt event or None) -> result; a module-level function, so that it can be sent to a worker.
+Work = Callable[[Any, Any, Any], Any]
+
+_worker: dict[str, Any] = {}
+
+
+def fan_out(
+    work: Work, context: Any, tasks: Sequence[Any], *, workers: int, budget: Budget | None = None, executor: Executor | None = None
+) -> Iterator[Any]:
+    """Results of work(context, task, interrupt) in order of completion.
+
+    With one worker or one task everything runs here. A given executor is used as it is (and left open); otherwise `workers`
+    processes are started. On KeyboardInterrupt the tasks in flight are asked to stop, their results are yielded, and the interrupt
+    is raised again.
+    """
+    if executor is None and (workers < 2 or len(tasks) < 2):
+        event = None if budget is None else budget.interrupt
+        for task in tasks:
+            if budget is not None and budget.exceeded():
+                return
+            yield work(context, task, event)
+        return
+    if executor is not None:
+        yield from _collect([executor.submit(work, context, task, None) for task in tasks], None)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    event = spawn.Event()
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(tasks)), spawn, _enter, (work, context, event)) as pool:
+        yield from _collect([pool.submit(_run, task) for task in tasks], event)
+
+
+def _collect(futures: list[Future], event: Any) -> Iterator[Any]:
+    pending = set(futures)
+    try:
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except (KeyboardInterrupt, GeneratorExit) as stop:
+        if event is not None:
+            event.set()
+        for future in futures:
+            future.cancel()
+        if isinstance(stop, KeyboardInterrupt):
+            for future in pending:
+                if not future.cancelled():
+                    yield future.result()
+        raise
+
+
+class _one_thread_each:  # noqa: N801 - used as a context manager, like a function
+    """Workers started inside inherit single-threaded linear algebra: their number already fills the cores."""
+
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in self.names}
+        os.environ.update(dict.fromkeys(self.names, "1"))
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _enter(work: Work, context: Any, event: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through the event
+    _worker.update(work=work, context=context, event=event)
+
+
+def _run(task: Any) -> Any:
+    return _worker["work"](_worker["context"], task, _worker["event"])
+
+
+def default_workers() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,84 @@
+"""What a question gives to the one search."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from verifier.search.budget import Budget
+
+Array = np.ndarray
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A piece of the region with a partial activation pattern.
+
+    lower, upper (n,): the box of the piece; signs (h,) int8: 1 active, -1 inactive, 0 open; known: pre-activation bounds
+    (lower (h,), upper (h,)) inherited from the parent; target: the disjunct or class asked about; bound: the proven upper bound
+    of the question's value on the piece; hints: what the question keeps for the children (slopes, multipliers, scores).
+    """
+
+    lower: Array
+    upper: Array
+    signs: Array
+    target: int = 0
+    known: tuple[Array, Array] | None = None
+    bound: float = inf
+    depth: int = 0
+    hints: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A point (n,) at which the question's value was verified to be at least `value`."""
+
+    value: float
+    point: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Closed:
+    """A subtree finished by `close`: its value is proven to be at most `bound`; stuck means that float64 cannot do better."""
+
+    bound: float
+    stuck: bool = False
+
+
+class Question(ABC):
+    """A maximisation over pieces of the region and activation patterns. Radii maximise the negative distance.
+
+    `parameter` is the incumbent value (or whatever `retarget` was given): bounds may use it, and stay valid when it changes
+    in the direction the search moves it.
+    """
+
+    @abstractmethod
+    def roots(self, budget: Budget) -> list[Node]:
+        """The pieces that cover the region, not yet bounded."""
+
+    @abstractmethod
+    def bound(self, nodes: Sequence[Node], parameter: float) -> None:
+        """Set `bound` (and hints) of every node to a proven upper bound of the value there; -inf where the piece is empty."""
+
+    @abstractmethod
+    def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
+        """The best verified witness that the nodes' bounds suggest, if it beats the parameter."""
+
+    @abstractmethod
+    def branch(self, node: Node) -> list[Node]:
+        """Children that cover the node, not yet bounded; empty if nothing is left to split."""
+
+    def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
+        """Finish a whole subtree, or None to branch instead."""
+        return None
+
+    @abstractmethod
+    def discards(self, bound: float, incumbent: float) -> bool:
+        """Whether a piece with this bound need not be looked at again, given the witnessed value."""
+
+    @abstractmethod
+    def finished(self, lower: float, upper: float) -> bool:
+        """Whether [lower, upper] answers the question."""

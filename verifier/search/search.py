@@ -1,0 +1,191 @@
+"""The one branch and bound. It knows nothing of networks; a `Question` bounds, proposes, branches and closes.
+
+Best first: the piece with the largest bound is opened next, in batches. The bracket at any moment is
+[value of the best verified witness, largest bound among open, discarded and stuck pieces].
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from verifier.bracket import Status
+from verifier.search.budget import Budget
+from verifier.search.question import Node, Question, Witness
+
+Progress = Callable[["Search"], None]
+
+
+@dataclass(eq=False)
+class Search:
+    """Resumable: `step` works through one batch, `run` until an end; `retarget` changes the parameter and keeps the frontier.
+
+    batch is the number of pieces opened per step. With an executor (anything that follows concurrent.futures.Executor and shares
+    this process's memory) a batch is bounded in parallel parts.
+    """
+
+    question: Question
+    batch: int = 64
+    executor: Executor | None = None
+    workers: int = 1
+    lower: float = -inf
+    witness: Witness | None = None
+    parameter: float = -inf
+    closed_bound: float = -inf
+    stuck_bound: float = -inf
+    opened: int = 0
+    bounded: int = 0
+    started: bool = False
+    _frontier: list[tuple[float, int, Node]] = field(default_factory=list)
+    _order: Any = field(default_factory=itertools.count)
+
+    @property
+    def upper(self) -> float:
+        """The proven end: no piece can exceed it."""
+        top = -self._frontier[0][0] if self._frontier else -inf
+        if not self.started:
+            top = inf
+        return max(top, self.closed_bound, self.stuck_bound, self.lower)
+
+    @property
+    def open_pieces(self) -> int:
+        return len(self._frontier)
+
+    def frontier(self) -> list[Node]:
+        """The open pieces, in no particular order."""
+        return [node for _, _, node in self._frontier]
+
+    def offer(self, witness: Witness | None) -> None:
+        """Take a verified witness, from an attack or a proposal, if it is better."""
+        if witness is not None and witness.value > self.lower:
+            self.lower, self.witness = witness.value, witness
+            self.parameter = max(self.parameter, witness.value)
+
+    def retarget(self, parameter: float) -> None:
+        """Bound later pieces with a new parameter. The frontier and its bounds, which stay valid, are kept."""
+        self.parameter = parameter
+
+    def start(self, budget: Budget) -> None:
+        """Bound the roots."""
+        roots = self.question.roots(budget)
+        self._admit(roots)
+        self.started = True
+
+    def step(self, budget: Budget) -> None:
+        """Open one batch of the pieces with the largest bounds."""
+        nodes: list[Node] = []
+        while self._frontier and len(nodes) < self.batch:
+            key, _, node = heapq.heappop(self._frontier)
+            if self.question.discards(-key, self.lower):
+                self.closed_bound = max(self.closed_bound, -key)
+                continue
+            nodes.append(node)
+        children: list[Node] = []
+        pending = list(nodes)
+        try:
+            while pending:
+                node = pending[-1]
+                self.opened += 1
+                children.extend(self._open(node, budget))
+                pending.pop()
+                if self.question.finished(self.lower, inf):
+                    break
+        except KeyboardInterrupt:
+            self._push([*pending, *children])
+            raise
+        self._push(pending)
+        self._admit(children)
+
+    def _open(self, node: Node, budget: Budget) -> list[Node]:
+        finished = self.question.close(node, self.parameter, budget)
+        if finished is None:
+            children = self.question.branch(node)
+            if not children:
+                self.stuck_bound = max(self.stuck_bound, node.bound)
+            for child in children:
+                child.bound = node.bound
+            return children
+        closed, witness = finished
+        self.offer(witness)
+        bound = min(closed.bound, node.bound)
+        if closed.stuck:
+            self.stuck_bound = max(self.stuck_bound, bound)
+        else:
+            self.closed_bound = max(self.closed_bound, bound)
+        return []
+
+    def _admit(self, nodes: list[Node]) -> None:
+        """Bound new pieces, take their witnesses, and keep what is not discarded. An interrupt keeps them with the parent's bound."""
+        if not nodes:
+            return
+        inherited = [node.bound for node in nodes]
+        try:
+            self._bound(nodes)
+            self.offer(self.question.propose(nodes, self.parameter))
+        except BaseException:
+            for node, bound in zip(nodes, inherited, strict=True):
+                node.bound = bound
+            self._push(nodes)
+            raise
+        self.bounded += len(nodes)
+        for node, bound in zip(nodes, inherited, strict=True):
+            node.bound = min(node.bound, bound)
+        self._push(nodes)
+
+    def _push(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            if self.question.discards(node.bound, self.lower):
+                self.closed_bound = max(self.closed_bound, node.bound)
+            else:
+                heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
+
+    def _bound(self, nodes: list[Node]) -> None:
+        if self.executor is None or self.workers < 2 or len(nodes) < 2 * self.workers:
+            self.question.bound(nodes, self.parameter)
+            return
+        parts = [nodes[i :: self.workers] for i in range(self.workers)]
+        list(self.executor.map(self.question.bound, parts, [self.parameter] * len(parts)))
+
+    def run(self, budget: Budget, progress: Progress | None = None) -> Status:
+        """Work until the question is answered, the budget ends or nothing is left. Ctrl-C returns INTERRUPTED."""
+        try:
+            if not self.started:
+                self.start(budget)
+            while True:
+                if progress is not None:
+                    progress(self)
+                if self.question.finished(self.lower, self.upper):
+                    return Status.DECIDED if self._frontier else Status.CLOSED
+                if not self._frontier:
+                    return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
+                stop = budget.exceeded()
+                if stop is not None:
+                    return stop
+                self.step(budget)
+        except KeyboardInterrupt:
+            return Status.INTERRUPTED
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later in another process; give it to `restore`."""
+        return {
+            "frontier": self.frontier(),
+            "lower": self.lower,
+            "witness": self.witness,
+            "parameter": self.parameter,
+            "closed_bound": self.closed_bound,
+            "stuck_bound": self.stuck_bound,
+            "opened": self.opened,
+            "bounded": self.bounded,
+            "started": self.started,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of a search for the same question."""
+        for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
+            setattr(self, name, state[name])
+        self._frontier = []
+        for node in state["frontier"]:
+            heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
