@@ -18,6 +18,8 @@ Exact = list[Fraction]
 
 def integers(values: Iterable[float | Fraction]) -> tuple[Array, int]:
     """(numerators (n,) of Python integers, common denominator) of finite floats or fractions, without rounding."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        return _dyadic(values)
     ratios = [value.as_integer_ratio() for value in values]
     denominator = lcm(*(d for _, d in ratios)) if ratios else 1
     numerators = np.empty(len(ratios), dtype=object)
@@ -25,13 +27,41 @@ def integers(values: Iterable[float | Fraction]) -> tuple[Array, int]:
     return numerators, denominator
 
 
+def _dyadic(values: Array) -> tuple[Array, int]:
+    """`integers` of a float64 array, from mantissas and exponents of the whole array at once."""
+    mantissas, exponents = np.frexp(values)
+    whole = np.ldexp(mantissas, 53).astype(np.int64)
+    lowest = np.where(whole == 0, 1, whole & -whole)
+    trailing = np.frexp(lowest.astype(np.float64))[1] - 1
+    whole >>= trailing
+    units = np.where(whole == 0, 0, exponents - 53 + trailing)  # values = whole * 2**units
+    unit = min(int(units.min(initial=0)), 0)
+    shifts = np.where(whole == 0, 0, units - unit)
+    if np.where(whole == 0, 0, 53 - trailing + shifts).max(initial=0) <= 62:
+        return (whole << shifts).astype(object), 1 << -unit
+    numerators = np.empty(len(values), dtype=object)
+    numerators[:] = [n << s for n, s in zip(whole.tolist(), shifts.tolist(), strict=True)]
+    return numerators, 1 << -unit
+
+
 def evaluate(network: Network, x: Sequence[float | Fraction] | Array) -> Exact:
-    """The K logits at x (n,) as fractions: `real` semantics, no rounding anywhere. x holds floats or fractions."""
-    return evaluate_all(network, x)[-1]
+    """The K logits at x (n,) as fractions: `real` semantics, no rounding anywhere. x holds floats or fractions.
+
+    DataError where x has the wrong length or is not finite.
+    """
+    return _fractions(*_values(network, x)[-1])
 
 
 def evaluate_all(network: Network, x: Sequence[float | Fraction] | Array) -> list[Exact]:
-    """The exact value of every node at x (n,)."""
+    """The exact value of every node at x (n,), as `evaluate`."""
+    return [_fractions(*value) for value in _values(network, x)]
+
+
+def _fractions(numerators: Array, denominator: int) -> Exact:
+    return [Fraction(v, denominator) for v in numerators]
+
+
+def _values(network: Network, x: Sequence[float | Fraction] | Array) -> list[tuple[Array, int]]:
     point = _python(x)
     if len(point) != network.input_size or not all(isinstance(v, Fraction | int) or isfinite(v) for v in point):
         raise DataError("point", f"needs {network.input_size} finite numbers, the input of network {network.name}.", "Check its shape.")
@@ -45,11 +75,11 @@ def evaluate_all(network: Network, x: Sequence[float | Fraction] | Array) -> lis
             positive[:] = [max(v, 0) for v in numerators]
             values.append((positive, denominator))
         else:
-            total = integers(node.bias.tolist())
+            total = integers(node.bias)
             for parent, linear in zip(node.parents, node.maps, strict=True):
                 total = _add(total, _apply(linear, *values[parent]))
             values.append(_reduced(*total))
-    return [[Fraction(v, denominator) for v in numerators] for numerators, denominator in values]
+    return values
 
 
 def _python(x: Sequence[float | Fraction] | Array) -> list[float | Fraction]:
@@ -58,7 +88,7 @@ def _python(x: Sequence[float | Fraction] | Array) -> list[float | Fraction]:
 
 def _apply(linear: LinearMap, numerators: Array, denominator: int) -> tuple[Array, int]:
     matrix, divisors = linear.rows()
-    weights, scale = integers(matrix.data.tolist())
+    weights, scale = integers(matrix.data)
     products = weights * numerators[matrix.indices]
     result = np.zeros(matrix.shape[0], dtype=object)
     filled = np.flatnonzero(np.diff(matrix.indptr))  # reduceat would give an empty row its neighbour's first entry
@@ -66,7 +96,7 @@ def _apply(linear: LinearMap, numerators: Array, denominator: int) -> tuple[Arra
         result[filled] = np.add.reduceat(products, matrix.indptr[:-1][filled])
     if divisors is None:
         return result, denominator * scale
-    tops, bottom = integers(divisors.tolist())  # 1 / (top / bottom) = bottom / top
+    tops, bottom = integers(divisors)  # 1 / (top / bottom) = bottom / top
     common = lcm(*tops.tolist())
     factors = np.empty(len(tops), dtype=object)
     factors[:] = [bottom * (common // top) for top in tops]

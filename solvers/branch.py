@@ -34,6 +34,34 @@ class _Node:
     number: int
     lower: Array = field(compare=False)
     upper: Array = field(compare=False)
+    branched: tuple[int, int, float] | None = field(compare=False, default=None)  # variable, side (0 below, 1 above), distance moved
+
+
+class _Gains:
+    """Pseudocosts: how much the bound rose per unit of rounding, by variable and side. They choose the branch, nothing depends on them.
+
+    Source: Benichou et al., Experiments in mixed-integer linear programming, Math. Program. 1 (1971); the product rule of
+    Achterberg, Koch & Martin, Branching rules revisited, Oper. Res. Lett. 33 (2005).
+    """
+
+    def __init__(self, variables: int) -> None:
+        self.sums, self.counts = np.zeros((2, variables)), np.zeros((2, variables))
+
+    def observe(self, node: _Node, bound: float, closing: float) -> None:
+        """The bound of a solved child; one that is closed at once counts as having risen to the closing bound."""
+        rise = min(bound, closing) - node.bound
+        if node.branched is not None and np.isfinite(rise):
+            variable, side, distance = node.branched
+            self.sums[side, variable] += max(rise, 0.0) / distance
+            self.counts[side, variable] += 1
+
+    def best(self, free: Array, down: Array) -> int:
+        """Position in `free` (k,) of the variable whose two children promise most; down (k,): distance to the integer below."""
+        total = self.counts.sum()
+        mean = self.sums.sum() / total if total and self.sums.sum() > 0 else 1.0
+        rates = np.where(self.counts[:, free] > 0, self.sums[:, free] / np.maximum(self.counts[:, free], 1), mean)
+        least = 1e-6 * mean
+        return int(np.argmax(np.maximum(rates[0] * down, least) * np.maximum(rates[1] * (1 - down), least)))
 
 
 class BranchSession(Session):
@@ -42,8 +70,8 @@ class BranchSession(Session):
     name = "branch"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
-            Capability.LINEAR, Capability.INTEGER, Capability.QUADRATIC, Capability.CONES, Capability.INTEGER_QUADRATIC,
-            Capability.OBJECTIVE_LIMIT, Capability.INTERRUPT,
+            Capability.LINEAR, Capability.INTEGER, Capability.STRICTLY_CONVEX, Capability.QUADRATIC, Capability.CONES,
+            Capability.INTEGER_QUADRATIC, Capability.OBJECTIVE_LIMIT, Capability.INTERRUPT,
         }
     )  # fmt: skip
 
@@ -62,10 +90,11 @@ class BranchSession(Session):
             return Outcome.repeated(only, self._inner.name)
         root = _Node(-inf, next(self._numbers), np.ceil(program.lower[where]), np.floor(program.upper[where]))
         limit = inf if limits.objective_limit is None else limits.objective_limit
-        gap = _CONIC_GAP if program.needs & {Capability.CONES, Capability.QUADRATIC} else _GAP
+        gap = _CONIC_GAP if program.has_quadratic or program.cones else _GAP
         deadline = perf_counter() + limits.time_limit
         heap = [root] if np.all(root.lower <= root.upper) else []
         plunge: _Node | None = None
+        gains = _Gains(len(where))
         least, best, x, nodes, stopped = inf, inf, None, 0, None
         while heap or plunge is not None:
             if perf_counter() > deadline:
@@ -85,6 +114,7 @@ class BranchSession(Session):
             cutoff, seconds = closing if closing < inf else None, max(0.0, deadline - perf_counter())
             solution = self._inner.solve(time_limit=seconds, interrupt=limits.interrupt, objective_limit=cutoff)
             bound = max(node.bound, solution.safe_bound)
+            gains.observe(node, bound, closing)
             if bound > closing:
                 least = min(least, bound)
                 continue
@@ -101,7 +131,7 @@ class BranchSession(Session):
             elif not len(free) or solution.status is Status.UNBOUNDED:
                 least = min(least, bound)  # a leaf: its bound is all that is proved
             else:
-                plunge, other = self._children(node, bound, solution, where, free)
+                plunge, other = self._children(node, bound, solution, where, free, gains)
                 heappush(heap, other)
         open_bounds = [node.bound for node in heap] + ([plunge.bound] if plunge is not None else [])
         proved = min([least, *open_bounds])
@@ -124,18 +154,19 @@ class BranchSession(Session):
             return Status.OPTIMAL
         return Status.INFEASIBLE_OR_UNBOUNDED if proved == -inf else Status.CLAIMED_INFEASIBLE
 
-    def _children(self, node: _Node, bound: float, solution: Solution, where: Array, free: Array) -> tuple[_Node, _Node]:
-        """Two halves of the box, split at the most fractional free variable; first the one nearer to the relaxation's point."""
+    def _children(self, node: _Node, bound: float, solution: Solution, where: Array, free: Array, gains: _Gains) -> tuple[_Node, _Node]:
+        """Two halves of the box, split at the free variable that promises most; first the one nearer to the relaxation's point."""
         lower, upper = node.lower[free], node.upper[free]
         middle = np.where(np.isinf(lower), np.where(np.isinf(upper), 0.0, upper), np.where(np.isinf(upper), lower, (lower + upper) / 2))
         point = middle if solution.x is None else np.clip(solution.x[where][free], lower, upper)
-        chosen = int(np.argmax(np.abs(point - np.round(point))))
-        index, value = free[chosen], float(point[chosen])
-        cut = float(np.clip(np.floor(value), lower[chosen], upper[chosen] - 1))
+        cuts = np.clip(np.floor(point), lower, upper - 1)
+        chosen = gains.best(free, np.clip(point - cuts, 0.0, 1.0))
+        index, value, cut = int(free[chosen]), float(point[chosen]), float(cuts[chosen])
+        down = min(max(value - cut, 1e-3), 1 - 1e-3)
         below_upper, above_lower = node.upper.copy(), node.lower.copy()
         below_upper[index], above_lower[index] = cut, cut + 1
-        below = _Node(bound, next(self._numbers), node.lower, below_upper)
-        above = _Node(bound, next(self._numbers), above_lower, node.upper)
+        below = _Node(bound, next(self._numbers), node.lower, below_upper, (index, 0, down))
+        above = _Node(bound, next(self._numbers), above_lower, node.upper, (index, 1, 1 - down))
         return (below, above) if value - cut <= 0.5 else (above, below)
 
     def _bounds_changed(self, indices: Array, lower: Array, upper: Array) -> None:

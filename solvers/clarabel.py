@@ -95,8 +95,10 @@ class ClarabelSession(Session):
 
     name = "clarabel"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.LINEAR, Capability.QUADRATIC, Capability.CONES, Capability.RAY, Capability.INTERRUPT}
-    )
+        {
+            Capability.LINEAR, Capability.STRICTLY_CONVEX, Capability.QUADRATIC, Capability.CONES, Capability.RAY, Capability.INTERRUPT,
+        }
+    )  # fmt: skip
 
     def _load(self) -> None:
         self._layout: _Layout | None = None

@@ -29,8 +29,11 @@ class CvxpySession(Session):
 
     name = "cvxpy"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.LINEAR, Capability.INTEGER, Capability.QUADRATIC, Capability.CONES, Capability.INTEGER_QUADRATIC}
-    )
+        {
+            Capability.LINEAR, Capability.INTEGER, Capability.STRICTLY_CONVEX, Capability.QUADRATIC, Capability.CONES,
+            Capability.INTEGER_QUADRATIC,
+        }
+    )  # fmt: skip
 
     def _load(self) -> None:
         """Each solve builds the problem anew; only whether a solver for it is installed is known now."""
@@ -108,7 +111,7 @@ def _solver(program: Program, time_limit: float) -> dict[str, Any]:
         if _integer_quadratic_solver() == "GUROBI":
             return {"solver": "GUROBI", "Threads": 1} | ({"TimeLimit": time_limit} if limited else {})
         return {"solver": "SCIP"} | ({"scip_params": {"limits/time": time_limit}} if limited else {})
-    if program.needs & {Capability.QUADRATIC, Capability.CONES}:
+    if program.has_quadratic or program.cones:
         return {"solver": "CLARABEL"} | ({"time_limit": time_limit} if limited else {})
     options: dict[str, Any] = {"threads": 1} | ({"time_limit": time_limit} if limited else {})
     if program.integer.any():

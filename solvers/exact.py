@@ -50,9 +50,7 @@ def residuals(program: Program, multipliers: Dyadic, divisor: int, z: list[Array
     return Dyadic(cost.numerators * divisor, cost.exponent) + -products
 
 
-def _bound(
-    program: Program, multipliers: Dyadic, divisor: int, z: list[Array], residual: Dyadic, lower: Array, upper: Array
-) -> Fraction:
+def _bound(program: Program, multipliers: Dyadic, divisor: int, z: list[Array], residual: Dyadic, lower: Array, upper: Array) -> Fraction:
     """The bound at multipliers / divisor; every residual has a minimum over [lower, upper]."""
     used = np.flatnonzero(multipliers.numerators)
     side = np.where((multipliers.numerators > 0).astype(bool), program.row_lower, program.row_upper)[used]

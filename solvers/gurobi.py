@@ -195,7 +195,9 @@ class GurobiSession(Session):
         limited = limits.objective_limit if integer else None  # a continuous solve that is cut off would leave no duals
         model.setParam("Cutoff", gurobipy.GRB.INFINITY if limited is None else limited)
         model.setParam("BestObjStop", -gurobipy.GRB.INFINITY if limited is None else limited)
-        if integer or program.has_quadratic or program.cones:
+        if program.has_quadratic or program.cones:
+            model.setParam("Method", -1 if integer else 2)
+        elif integer:
             model.setParam("Method", -1)
         else:
             model.setParam("Method", 0 if self._only_costs else 1)

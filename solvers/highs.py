@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from solvers.errors import SolverError
 from solvers.program import Array, Capability
 from solvers.session import Limits, Outcome, Session
-from solvers.solution import Status
+from solvers.solution import Level, Status
 
 _DROP = 1e-12  # the least small_matrix_value that HiGHS takes
 _DUAL, _PRIMAL = 1, 4  # values of simplex_strategy
@@ -36,6 +36,7 @@ _STATUS = {
     _Word.kSolutionLimit: Status.ITERATION_LIMIT,
     _Word.kMemoryLimit: Status.ITERATION_LIMIT,
 }
+_CUT_SHORT = (Status.ABOVE_LIMIT, Status.BELOW_LIMIT)
 
 
 class HighsSession(Session):
@@ -124,15 +125,15 @@ class HighsSession(Session):
             highs.setOptionValue("objective_target", -inf if limits.objective_limit is None else limit)
         else:
             highs.setOptionValue("simplex_strategy", _PRIMAL if self._only_costs else _DUAL)
-        ran = self._run(limits, limit)
-        word = highs.getModelStatus()
-        status = _STATUS.get(word, Status.NUMERICAL_TROUBLE)
-        if ran == highspy.HighsStatus.kError:
-            status = Status.NUMERICAL_TROUBLE
+        status, word = self._run(limits, limit)
+        if status is Status.NUMERICAL_TROUBLE and not self._integer:
+            highs.clearSolver()  # the basis may be to blame: once more from scratch
+            highs.setOptionValue("simplex_strategy", _DUAL)
+            status, word = self._run(limits, limit)
         self._only_costs = status is Status.OPTIMAL
-        return self._outcome(status, highs.modelStatusToString(word), limits)
+        return self._outcome(status, word, limits)
 
-    def _run(self, limits: Limits, limit: float) -> highspy.HighsStatus:
+    def _run(self, limits: Limits, limit: float) -> tuple[Status, str]:
         """Run with the callbacks that the limits need; exceptions of the caller's callback end the solve and pass through."""
         interrupt = limits.interrupt
         caught: list[BaseException] = []
@@ -163,7 +164,13 @@ class HighsSession(Session):
                 getattr(self._highs, name).unsubscribe(callback)
         if caught:
             raise caught[0]
-        return ran
+        word = self._highs.getModelStatus()
+        status = _STATUS.get(word, Status.NUMERICAL_TROUBLE)
+        # A warning is HiGHS's way to say that a limit was reached; with any other status it doubts its own result.
+        doubtful = ran == highspy.HighsStatus.kWarning and status.level is Level.ANSWERED and status not in _CUT_SHORT
+        if ran == highspy.HighsStatus.kError or doubtful:
+            status = Status.NUMERICAL_TROUBLE
+        return status, self._highs.modelStatusToString(word)
 
     def _outcome(self, status: Status, word: str, limits: Limits) -> Outcome:
         solution, information = self._highs.getSolution(), self._highs.getInfo()
@@ -188,9 +195,7 @@ class HighsSession(Session):
         bound = {Status.OPTIMAL: information.objective_function_value, Status.INFEASIBLE: inf}.get(status, -inf)
         if status is Status.ABOVE_LIMIT and limits.objective_limit is not None:
             bound = limits.objective_limit
-        return Outcome(
-            status=status, raw_status=word, claimed_bound=bound, iterations=max(0, information.simplex_iteration_count), **point
-        )
+        return Outcome(status=status, raw_status=word, claimed_bound=bound, iterations=max(0, information.simplex_iteration_count), **point)
 
     def _accepted(self, status: highspy.HighsStatus, what: str) -> None:
         if status != highspy.HighsStatus.kOk:

@@ -26,8 +26,9 @@ Array = NDArray[Any]
 class Capability(Enum):
     """What a program can ask of a backend, or a caller of a session."""
 
-    LINEAR = "linear objective and rows"
+    LINEAR = "linear objective"
     INTEGER = "integer variables"
+    STRICTLY_CONVEX = "quadratic objective with a term for every variable, over rows and bounds"
     QUADRATIC = "separable convex quadratic objective"
     CONES = "second-order cones"
     INTEGER_QUADRATIC = "integer variables together with a quadratic objective or cones"
@@ -82,6 +83,8 @@ class Program:
         put = self.__dict__.__setitem__
         put("cost", finite("cost", self.cost))
         n = len(self.cost)
+        if n == 0:
+            raise ProgramError("cost", "no variables.", "Give a program at least one.")
         put("matrix", sparse_rows("matrix", np.empty((0, n)) if self.matrix is None else self.matrix, n))
         lower, upper = ordered("bounds of the variables", self.lower, self.upper, n)
         row_lower, row_upper = ordered("bounds of the rows", self.row_lower, self.row_upper, self.matrix.shape[0])
@@ -120,14 +123,14 @@ class Program:
     @cached_property
     def needs(self) -> frozenset[Capability]:
         """What a backend must be able to do to solve this program."""
-        needs = {Capability.LINEAR}
-        if self.has_quadratic:
-            needs.add(Capability.QUADRATIC)
+        if strictly_convex(self):
+            return frozenset({Capability.STRICTLY_CONVEX})
+        needs = {Capability.QUADRATIC if self.has_quadratic else Capability.LINEAR}
         if self.cones:
             needs.add(Capability.CONES)
         if self.integer.any():
             needs.add(Capability.INTEGER)
-            if len(needs) > 2:
+            if self.cones or self.has_quadratic:
                 needs.add(Capability.INTEGER_QUADRATIC)
         return frozenset(needs)
 
@@ -154,7 +157,14 @@ class Program:
         return self.replaced(integer=np.zeros(self.variables, dtype=bool))
 
 
+_MOST_DENSE = 1_000_000
 _DERIVED = {"has_quadratic", "needs", "transposed", "implied_bounds"}
+
+
+def strictly_convex(program: Program) -> bool:
+    """Whether every variable has a quadratic term, with rows and bounds only, few enough for a dense matrix."""
+    plain = not program.cones and not program.integer.any()
+    return plain and bool(np.all(program.quadratic > 0)) and program.rows * program.variables <= _MOST_DENSE
 
 
 def projection(
@@ -230,6 +240,3 @@ def _cone(number: int, cone: Any, variables: int) -> Cone:
     if limit < 0:
         raise ProgramError(place, f"limit {limit!r} is negative: no point satisfies the cone.")
     return Cone(indices.astype(np.int64), finite(place + ", shift", cone.shift, len(indices)), limit)
-
-
-__all__ = ["Array", "Capability", "Cone", "Program", "Transposed", "finite", "numbers", "ordered", "projection", "sparse_rows"]

@@ -38,9 +38,12 @@ def capabilities(solver: str) -> frozenset[Capability]:
 
 
 def choose(program: Program) -> str:
-    """The backend that "auto" stands for: highs without cones and quadratic terms, clarabel with them, branch if integer besides."""
+    """The backend that "auto" stands for: highs without cones and quadratic terms, clarabel with them, branch if integer besides;
+    newton for strictly convex quadratic objectives over rows and bounds (projections)."""
     if Capability.INTEGER_QUADRATIC in program.needs:
         return "branch"
+    if Capability.STRICTLY_CONVEX in program.needs:
+        return "newton"
     return "clarabel" if program.needs & {Capability.CONES, Capability.QUADRATIC} else "highs"
 
 

@@ -6,24 +6,22 @@ The five functions take a torch module, a path to an ONNX or .npz file, the name
 and return what the command line prints. They are loaded when first used: `import verifier` alone costs nothing.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from verifier.attack import attack
-    from verifier.audit import audit
+    from verifier.attacks.attack import attack
     from verifier.distributional.zero_one import dro
     from verifier.radii import radius
+    from verifier.report.audit import audit
     from verifier.robustness import verify
 
 __all__ = ["__version__", "attack", "audit", "dro", "radius", "verify"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "attack": "verifier.attack",
-    "audit": "verifier.audit",
+    "attack": "verifier.attacks.attack",
+    "audit": "verifier.report.audit",
     "dro": "verifier.distributional.zero_one",
     "radius": "verifier.radii",
     "verify": "verifier.robustness",
@@ -38,14 +36,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """Keeps `verifier.audit` and `verifier.attack` the functions where Python would bind the modules of that name, once loaded, here."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import solvers
 import verifier
 from problems.data import load
 from problems.errors import InputError
@@ -242,6 +243,9 @@ def _network(text: str) -> str:
 
 def _everywhere(options: Namespace) -> dict[str, Any]:
     """The options that every question has."""
+    known = ("auto", *solvers.names())
+    if options.solver not in known:
+        raise UsageError("--solver", f"{options.solver!r} is not a solver.", f"Choose one of {', '.join(known)}.")
     names: Iterable[str] = ("timeout", "memory", "workers", "device", "solver", "tolerance", "seed", "semantics")
     return {name: getattr(options, name) for name in names}
 

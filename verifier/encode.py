@@ -92,7 +92,7 @@ def encode(pieces: Propagation, region: Region, rows: Array, offsets: Array, inp
 
 
 def _input_block(build: _Rows, pieces: Propagation, region: Region) -> list[Array]:
-    lift = region.lift()
+    lift = region.lift(with_norm=False)
     n = pieces.network.input_size
     low, high = lift.lower.copy(), lift.upper.copy()
     low[:n], high[:n] = np.maximum(low[:n], pieces.lower[0]), np.minimum(high[:n], pieces.upper[0])
@@ -144,9 +144,7 @@ def _relu_block(build: _Rows, before: Array, lower: Array, upper: Array) -> tupl
     return block, switches
 
 
-def _objective(
-    build: _Rows, output: Array, x: Array, pieces: Propagation, rows: Array, offsets: Array, inputs: Array | None
-) -> int:
+def _objective(build: _Rows, output: Array, x: Array, pieces: Propagation, rows: Array, offsets: Array, inputs: Array | None) -> int:
     """A variable t <= every row; finite bounds keep its safe bound finite."""
     largest = np.maximum(np.abs(pieces.lowers[-1][0]), np.abs(pieces.uppers[-1][0]))
     reach = np.abs(rows) @ largest + np.abs(offsets)

@@ -5,17 +5,18 @@ rounding error, describe a set that contains the whole cell, so the program's sa
 """
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite, nextafter, sqrt
 
 import numpy as np
 import scipy.sparse as sparse
 
 from problems.maps import Array
-from problems.network import Network
+from problems.regions.ball import Ball
 from problems.regions.base import Lift
-from solvers import Program, Solution, open_session
+from solvers import Program, Solution, capabilities, open_session, projection
 from verifier.bounds import Layout, Linear, Propagation, backward
 from verifier.bounds.rounding import UNIT
+from verifier.search.budget import Budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,9 @@ def output_rows(linear: Linear) -> Cell:
     return Cell(linear.coefficients[0], _loosened(linear))
 
 
-def largest_smallest_row(lift: Lift, lower: Array, upper: Array, cell: Cell, rows: Cell, *, solver: str, time_limit: float | None) -> Solution:
+def largest_smallest_row(
+    lift: Lift, lower: Array, upper: Array, cell: Cell, rows: Cell, *, solver: str, time_limit: float | None
+) -> Solution:
     """The program min -t s.t. t <= rows_i(x), cell rows >= 0, x in region and box: minus its safe bound bounds the piece's value.
 
     Variables are (x, auxiliary of the lift, t).
@@ -71,10 +74,19 @@ def largest_smallest_row(lift: Lift, lower: Array, upper: Array, cell: Cell, row
     return _solve(lift, lower, upper, block, -offsets, extra=(-1.0, -limit, limit), solver=solver, time_limit=time_limit)
 
 
-def nearest(lift: Lift, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Solution:
-    """The program that minimises the lift's norm over the piece where all rows are >= 0."""
+def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> tuple[Solution, float]:
+    """(solution, proven lower bound of the distance) of the program: the point of ball and box nearest to the centre with all rows >= 0."""
+    if ball.power == 2:
+        low, high = np.maximum(ball.bounding_box()[0], lower), np.minimum(ball.bounding_box()[1], upper)
+        program = projection(
+            ball.center, matrix=rows.matrix, row_lower=-rows.offsets, row_upper=np.full(len(rows.offsets), inf), lower=low, upper=high
+        )  # fmt: skip
+        solution = _run(program, solver, time_limit)
+        return solution, nextafter(nextafter(sqrt(max(2.0 * solution.safe_bound, 0.0)), 0.0), 0.0)
+    lift = ball.lift()
     block = sparse.csr_matrix(np.hstack([rows.matrix, np.zeros((len(rows.matrix), lift.extra))]))
-    return _solve(lift, lower, upper, block, -rows.offsets, extra=None, solver=solver, time_limit=time_limit)
+    solution = _solve(lift, lower, upper, block, -rows.offsets, extra=None, solver=solver, time_limit=time_limit)
+    return solution, max(solution.safe_bound, 0.0)
 
 
 def _solve(
@@ -94,12 +106,12 @@ def _solve(
     lifted = lift.matrix
     if extra is None:
         cost = np.zeros(len(low)) if lift.cost is None else lift.cost
-        quadratic, offset = lift.quadratic, lift.offset
+        quadratic, offset = lift.quadratic if lift.quadratic is not None else np.zeros(len(low)), lift.offset
     else:
         cost = np.concatenate([np.zeros(len(low)), [extra[0]]])
         low, high = np.append(low, extra[1]), np.append(high, extra[2])
         lifted = sparse.hstack([lifted, sparse.csr_matrix((lifted.shape[0], 1))])
-        quadratic, offset = None, 0.0
+        quadratic, offset = np.zeros(len(low)), 0.0
     program = Program(
         cost=cost,
         quadratic=quadratic,
@@ -111,10 +123,19 @@ def _solve(
         upper=high,
         cones=lift.cones if extra is not None else (),
     )
-    with open_session(program, solver=solver) as session:
+    return _run(program, solver, time_limit)
+
+
+def _run(program: Program, solver: str, time_limit: float | None) -> Solution:
+    with open_session(program, solver=able(solver, program)) as session:
         return session.solve(time_limit=time_limit)
 
 
-def decided(network: Network, pieces: Propagation) -> bool:
-    """Whether no neuron is open on any piece."""
-    return not any(lines.unstable.any() for lines in pieces.lines.values())
+def able(solver: str, program: Program) -> str:
+    """The solver asked for, or "auto" where it cannot take this kind of program."""
+    return solver if solver == "auto" or program.needs <= capabilities(solver) else "auto"
+
+
+def time_left(budget: Budget) -> float | None:
+    """What a program may take, in seconds."""
+    return max(budget.remaining, 0.01) if isfinite(budget.deadline) else None

@@ -10,8 +10,9 @@ from math import inf, isfinite
 
 import numpy as np
 
-from solvers import Capability, Session, capabilities, open_session
+from solvers import Session, open_session
 from verifier.encode import Encoding, encode, pattern_bounds
+from verifier.leaf import able
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Question, Witness
 from verifier.violation import Violation
@@ -39,8 +40,9 @@ class WholeProgram(Question):
                 continue
             target = violation.targets[node.target]
             encoding = encode(pieces, target.region, target.rows, target.offsets, target.inputs)
+            relaxed = encoding.program.relaxed()
             self._encodings[node.target] = encoding
-            self._sessions[node.target] = open_session(encoding.program.relaxed(), solver=self.solver)
+            self._sessions[node.target] = open_session(relaxed, solver=able(self.solver, relaxed))
             nodes.append(node)
         return nodes
 
@@ -71,8 +73,7 @@ class WholeProgram(Question):
         if node.depth or not encoding.program.integer.any():
             return None
         limit = min(self.first_look, max(0.1, 0.3 * budget.remaining)) if isfinite(budget.deadline) else self.first_look
-        able = Capability.INTEGER in capabilities(self.solver if self.solver != "auto" else "highs")
-        with open_session(encoding.program, solver=self.solver if able else "auto") as session:
+        with open_session(encoding.program, solver=able(self.solver, encoding.program)) as session:
             solution = session.solve(time_limit=limit)
         if solution.x is None:
             return None

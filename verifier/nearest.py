@@ -7,7 +7,7 @@ region, and shrinks with it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite, sqrt
+from math import inf, isfinite
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from problems.maps import Array
 from problems.regions.ball import Ball
 from verifier import leaf
 from verifier.bounds import Linear, Propagation
-from verifier.bounds.rounding import down
 from verifier.piecewise import PiecewiseQuestion
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.witness import enclose, exact_logits
 
 # Relative steps past a boundary point at which misclassification is tried to be certain.
+EXACT_CHECKS = 3  # points whose enclosure straddles zero that are decided exactly, per call
+INSIDE = (1e-9, 1e-7)  # shares of a row's size by which a witness may keep away from the row's boundary
 STEPS = np.array([0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
 
 
@@ -83,6 +84,11 @@ class Nearest(PiecewiseQuestion):
         positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
         slack = 1e-14 * (np.abs(rows) @ np.maximum(np.abs(lowers), np.abs(uppers)).T + np.abs(offsets)[:, None])
         sure = (positive @ lowers.T + negative @ uppers.T + offsets[:, None] - slack >= 0).any(axis=0)
+        if not sure.any():
+            # Rounding leaves these open: a tie, or a boundary that stepping outwards does not cross.
+            possible = np.flatnonzero((positive @ uppers.T + negative @ lowers.T + offsets[:, None] + slack >= 0).any(axis=0))
+            for index in possible[:EXACT_CHECKS]:
+                sure[index] = certainly_misclassified(self, tried[index])
         best: Witness | None = None
         for index in np.flatnonzero(sure):
             distance = self.ball.norm_upper(tried[index])
@@ -92,31 +98,40 @@ class Nearest(PiecewiseQuestion):
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """A piece without open neurons is one convex program; elsewhere branch."""
-        if node.hints.get("open", 1) or self.splitting == "input":
-            return None
-        pieces = self.propagate([node], parameter, fresh=node.known is None)
-        if pieces.empty[0]:
-            return Closed(-inf), None
-        if not leaf.decided(self.network, pieces):
-            return None
+        return None if node.hints.get("open", 1) else self.finish(node, parameter, budget)
+
+    def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
         cell = leaf.sign_rows(pieces, node.signs)
         margin = leaf.output_rows(self.output(pieces, node.target))
         rows = leaf.Cell(np.concatenate([margin.matrix, cell.matrix]), np.concatenate([margin.offsets, cell.offsets]))
         ball = self.region(node.target, parameter)
-        solution = leaf.nearest(
-            ball.lift(), pieces.lower[0], pieces.upper[0], rows, solver=self.solver,
-            time_limit=max(budget.remaining, 0.01) if isfinite(budget.deadline) else None,
+        solution, distance = leaf.nearest(
+            ball, pieces.lower[0], pieces.upper[0], rows, solver=self.solver, time_limit=leaf.time_left(budget)
         )  # fmt: skip
         if solution.proves_infeasible:
             return Closed(-inf), None
-        proved = max(solution.safe_bound, 0.0)
-        distance = proved if ball.power == 1 else float(max(down(down(np.array(sqrt(proved)))), 0.0))
         bound = min(-distance, node.bound)
         witness = None
-        if solution.x is not None:
+        if solution.x is not None and bound > parameter:
             witness = self.judge(solution.x[None, : self.network.input_size], parameter)
+            if witness is None:
+                witness = self._further_inside(rows, pieces, parameter, budget)
         incumbent = parameter if witness is None else max(parameter, witness.value)
         return Closed(bound, stuck=not self.discards(bound, incumbent)), witness
+
+    def _further_inside(self, rows: leaf.Cell, pieces: Propagation, parameter: float, budget: Budget) -> Witness | None:
+        """A witness at a little distance from the boundaries of the piece, where stepping outwards from the sample finds none."""
+        ball = self.ball.with_radius(min(-parameter, self.limit))
+        size = np.abs(rows.offsets) + np.abs(rows.matrix) @ np.maximum(np.abs(pieces.lower[0]), np.abs(pieces.upper[0]))
+        for share in INSIDE:
+            inner = leaf.Cell(rows.matrix, rows.offsets - share * size)
+            solution, _ = leaf.nearest(
+                ball, pieces.lower[0], pieces.upper[0], inner, solver=self.solver, time_limit=leaf.time_left(budget)
+            )  # fmt: skip
+            witness = None if solution.x is None else self.judge(solution.x[None, : self.network.input_size], parameter)
+            if witness is not None:
+                return witness
+        return None
 
 
 def certainly_misclassified(nearest: Nearest, x: Array) -> bool:

@@ -15,9 +15,12 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
-from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, optimise
+from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, optimise
+from verifier.bounds.mixture import Concretise
 from verifier.bounds.rounding import UNIT
-from verifier.search.question import Node, Question
+from verifier.branching import axis_scores, neuron_scores
+from verifier.search.budget import Budget
+from verifier.search.question import Closed, Node, Question, Witness
 
 Splitting = Literal["input", "neuron"]
 # Halving a box pays only while few dimensions share the influence on the output; ACAS Xu has 5 inputs.
@@ -67,16 +70,16 @@ class PiecewiseQuestion(Question):
     # Bounding.
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:
-        groups: dict[tuple[int, int, bool], list[Node]] = {}
+        groups: dict[tuple[int, int, bool, bool], list[Node]] = {}
         for node in nodes:
             groups.setdefault((*self._batch_key(node.target), node.known is None), []).append(node)
-        for (_, _, fresh), group in groups.items():
-            self._bound_group(group, parameter, fresh=fresh)
+        for key, group in groups.items():
+            self._bound_group(group, parameter, fresh=key[-1])
 
-    def _batch_key(self, target: int) -> tuple[int, int]:
-        """Targets that may share a batch: same region object, same number of rows."""
-        region, rows = self.targets[target].region, len(self.targets[target].offsets)
-        return id(region), rows
+    def _batch_key(self, target: int) -> tuple[int, int, bool]:
+        """Targets that may share a batch: same region object, same number of rows, both with or both without input terms."""
+        wanted = self.targets[target]
+        return id(wanted.region), len(wanted.offsets), wanted.inputs is None
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)
@@ -84,8 +87,11 @@ class PiecewiseQuestion(Question):
         rows = np.stack([target.rows for target in targets])
 
         def concretise(pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
-            _add_own_terms(linear, targets, pieces)
             return self.concretise(nodes[0].target, pieces, linear)
+
+        def with_own_terms(pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
+            _add_own_terms(linear, targets, pieces)
+            return concretise(pieces, linear)
 
         neuron = self.splitting == "neuron"
         warm = neuron and "slopes" in nodes[0].hints
@@ -93,14 +99,14 @@ class PiecewiseQuestion(Question):
             pieces,
             len(self.network.nodes) - 1,
             rows,
-            concretise,
+            with_own_terms,
             signs=np.stack([node.signs for node in nodes]) if neuron else None,
             slopes=np.stack([node.hints["slopes"] for node in nodes]) if warm else None,
             multipliers=np.stack([node.hints["multipliers"] for node in nodes]) if warm else None,
             iterations=self.iterations if neuron else 1,
             stop=lambda value: bool(self._settled(value.min(axis=1), parameter).all()),
         )
-        self._record(nodes, pieces, result)
+        self._record(nodes, pieces, result, concretise)
 
     def _settled(self, values: Array, parameter: float) -> Array:
         return np.array([self.discards(float(v), parameter) for v in values])
@@ -125,43 +131,21 @@ class PiecewiseQuestion(Question):
         _add_own_terms(linear, [self.targets[target]], pieces)
         return linear
 
-    def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised) -> None:
-        values = result.value.min(axis=1)
-        worst = result.value.argmin(axis=1)
+    def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised, concretise: Concretise) -> None:
+        values, weights, points = best_mixture(pieces, result.linear, result.value, concretise)
         known = pieces.neuron_bounds()
-        scores = self._scores(pieces, result, worst)
+        open_neurons = sum(lines.unstable.sum(axis=1) for lines in pieces.lines.values()) if pieces.lines else np.zeros(len(nodes))
+        neuron = self.splitting == "neuron"
+        scores = (
+            neuron_scores(self.layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
+        )  # fmt: skip
         for i, node in enumerate(nodes):
             node.bound = -inf if pieces.empty[i] else float(values[i])
-            node.hints = {"point": result.point[i, worst[i]], "open": int((scores[i] >= 0).sum()) if self.layout.neurons else 0}
-            if self.splitting == "neuron":
+            node.hints = {"point": points[i], "open": int(open_neurons[i]), "scores": scores[i]}
+            if neuron:
                 node.known = (known[0][i], known[1][i])
-                node.hints |= {"slopes": result.slopes[i], "scores": scores[i]}
+                node.hints["slopes"] = result.slopes[i]
                 node.hints["multipliers"] = result.multipliers[i] if result.multipliers.shape[2] else np.zeros_like(result.slopes[i])
-            else:
-                width = pieces.upper[i] - pieces.lower[i]
-                node.hints["influence"] = np.abs(result.linear.coefficients[i]).max(axis=0) * width
-
-    def _scores(self, pieces: Propagation, result: Optimised, worst: Array) -> Array:
-        """(B, h): how much each open neuron's relaxation costs the bound; -1 where the neuron is decided.
-
-        The cost of the chosen line at the relaxed solution, plus a share of what its intercept adds (as BaBSR, Bunel et al. 2020,
-        does), which breaks ties where the relaxed solution sits on a kink.
-        """
-        picked = np.arange(len(worst))
-        scores = np.full((len(worst), self.layout.neurons), -1.0)
-        for i, s in zip(self.layout.relus, self.layout.slices, strict=True):
-            lines = pieces.lines[i]
-            if i not in result.linear.relu or i not in result.activation:
-                scores[:, s] = np.where(lines.unstable, 0.0, -1.0)
-                continue
-            a, z = result.linear.relu[i][picked, worst], result.activation[i][picked, worst]
-            z = np.clip(z, lines.lower, lines.upper)
-            slope = result.slopes[picked, worst][:, s]
-            true = np.maximum(z, 0.0)
-            chosen = np.where(a > 0, lines.upper_slope * z + lines.intercept, slope * z)
-            cost = np.abs(a) * np.abs(chosen - true) + 0.1 * np.maximum(a, 0.0) * lines.intercept
-            scores[:, s] = np.where(lines.unstable, cost, -1.0)
-        return scores
 
     # Splitting.
 
@@ -182,7 +166,7 @@ class PiecewiseQuestion(Question):
         return children
 
     def _halve(self, node: Node) -> list[Node]:
-        for axis in np.argsort(-node.hints["influence"], kind="stable"):
+        for axis in np.argsort(-node.hints["scores"], kind="stable"):
             low, high = float(node.lower[axis]), float(node.upper[axis])
             middle = 0.5 * low + 0.5 * high
             if low < middle < high:
@@ -193,6 +177,32 @@ class PiecewiseQuestion(Question):
                     Node(right, node.upper, node.signs, node.target, depth=node.depth + 1),
                 ]
         return []
+
+    # Closing.
+
+    def finish(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
+        """Settle a piece with few open neurons: depth first over their signs, one program per full pattern."""
+        pieces = self.propagate([node], parameter, fresh=node.known is None)
+        if pieces.empty[0]:
+            return Closed(-inf), None
+        low, high = pieces.neuron_bounds()
+        unsettled = np.flatnonzero((low[0] < 0) & (high[0] > 0))
+        if not len(unsettled):
+            return self.settle(node, pieces, parameter, budget)
+        bound, stuck, best = -inf, False, None
+        for sign in (1, -1):
+            signs = node.signs.copy()
+            signs[unsettled[0]] = sign
+            child = Node(node.lower, node.upper, signs, node.target, (low[0], high[0]), bound=node.bound)
+            closed, witness = self.finish(child, parameter, budget)
+            bound, stuck = max(bound, closed.bound), stuck or closed.stuck
+            if witness is not None and (best is None or witness.value > best.value):
+                best, parameter = witness, max(parameter, witness.value)
+        return Closed(bound, stuck), best
+
+    @abstractmethod
+    def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
+        """Settle a piece, a propagation of batch 1, on which no neuron is open."""
 
     def covering(self, targets: Sequence[int], parameter: float) -> list[Node]:
         """One root per target. Where neurons are split, targets of one region share the work of bounding its neurons."""

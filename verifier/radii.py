@@ -169,7 +169,11 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         status = search.run(budget)
         for name in stats:
             stats[name] += getattr(search, name)
-        if search.witness is not None or limit in (reach, inf) or not status.finished or -search.upper >= task.enough:
+        if search.witness is not None and limit < -search.lower and status.finished:
+            # A misclassified point beyond the limit: from here on its own ball is the region.
+            incumbent, proved, limit = search.witness, max(proved, min(limit, -search.upper)), inf
+            continue
+        if search.witness is not None or limit in (reach, inf) or not status.finished or min(-search.upper, limit) >= task.enough:
             break
         proved = limit
         if limit > LARGEST_RADIUS * max(1.0, float(np.abs(task.x).max(initial=0.0))):
@@ -184,7 +188,7 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
 def pose(setting: Setting, task: Task) -> Nearest:
     """The question for one sample, with a row z_k - z_label (+ slack) per competing class k."""
     classes = setting.network.output_size
-    ball = Ball(task.x, inf, setting.norm, setting.box)  # type: ignore[arg-type]
+    ball = Ball(task.x, inf, setting.norm, setting.box)
     targets = []
     for k in range(classes):
         if k != task.label:
@@ -192,7 +196,13 @@ def pose(setting: Setting, task: Task) -> Nearest:
             row[0, k], row[0, task.label] = 1.0, -1.0
             targets.append(Target(ball, row, np.full(1, setting.slack)))
     return Nearest(
-        setting.network, tuple(targets), ball=ball, tolerance=setting.tolerance, enough=task.enough, solver=setting.solver, splitting="neuron"
+        setting.network,
+        tuple(targets),
+        ball=ball,
+        tolerance=setting.tolerance,
+        enough=task.enough,
+        solver=setting.solver,
+        splitting="neuron",
     )
 
 

@@ -4,8 +4,7 @@ Quick bounds come first, then an attack, then the search: easy instances end bef
 """
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from problems import readers, vnnlib
+from problems.errors import InputError
 from problems.maps import Array
 from problems.network import Network
-from problems.errors import InputError
 from problems.readers.agreement import replayer
 from problems.specification import Specification
+from verifier import options
 from verifier.bracket import Bracket, Status
 from verifier.milp import WholeProgram
 from verifier.piecewise import Splitting
@@ -65,15 +65,20 @@ def verify(
 
     network: Network, torch module, path or bundled name; specification: Specification or path of a VNN-LIB file; timeout in
     seconds, memory in GB. The bracket's value is the largest violation (module `verifier.violation`): unsat iff upper < 0, sat iff
-    a witness is verified in exact arithmetic and by replay. What is trusted: IEEE arithmetic, the error bounds of matrix products, and this code;
-    no solver's bound is taken without its dual being checked. Raises InputError on bad input.
+    a witness is verified in exact arithmetic and by replay. What is trusted: IEEE arithmetic, the error bounds of matrix products, and this
+    code; no solver's bound is taken without its dual being checked. Raises InputError on bad input.
     """
+    options.check(
+        timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
+    )  # fmt: skip
+    splitting = _splitting(method)
     budget = Budget(timeout, None if memory is None else memory * 1e9)
     net = readers.load(network)
     spec = specification if isinstance(specification, Specification) else vnnlib.read(specification)
     spec.check_network(net)
+    envelope = _envelope(net, spec) if semantics == "float32" else None
     question = Violation(
-        net, targets_of(spec), _splitting(method), specification=spec, replay=replayer(net), solver=solver
+        net, targets_of(spec, envelope), splitting, specification=spec, replay=replayer(net), solver=solver, envelope=envelope
     )  # fmt: skip
     if method == "milp":
         whole = WholeProgram(question, solver=solver)
@@ -86,6 +91,13 @@ def verify(
         search = Search(question, batch=_batch(net), executor=executor, workers=threads)
         status = _work(question, search, budget, device=device, seed=seed, progress=progress)
     return _verdict(question, search, status, budget)
+
+
+def _envelope(network: Network, specification: Specification) -> Array:
+    """The largest rounding envelope over the regions of the specification, (K,)."""
+    from verifier.bounds.envelope import float32_envelope
+
+    return np.max([float32_envelope(network, *region.bounding_box()) for region in specification.input_boxes()], axis=0)
 
 
 def _splitting(method: str) -> Splitting | None:
@@ -148,7 +160,8 @@ def _verdict(question: Violation, search: Search, status: Status, budget: Budget
         if question.disputed:
             status = Status.REPLAY_DIFFERS if status is not Status.TIMED_OUT else status
     stats = {"opened": search.opened, "bounded": search.bounded, "open": search.open_pieces, "splitting": question.splitting}
-    bracket = Bracket("max", lower, upper, status, witness, seconds=budget.elapsed, stats=stats)
+    semantics = "real" if question.envelope is None else "float32"
+    bracket = Bracket("max", lower, upper, status, witness, semantics, budget.elapsed, stats)
     sat = verdict == "sat" and witness is not None
-    output = question.replay(witness) if sat and question.replay is not None else None
+    output = question.replay(witness) if witness is not None and sat and question.replay is not None else None
     return Verdict(verdict, bracket, witness if sat else None, output, str(status))

@@ -6,7 +6,8 @@ true in exact arithmetic and in replay.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from fractions import Fraction
+from math import inf
 
 import numpy as np
 
@@ -16,20 +17,25 @@ from problems.rounding import round_down
 from problems.specification import Disjunct, Specification
 from verifier import leaf
 from verifier.bounds import Linear, Propagation, upper_bound
+from verifier.bounds.rounding import up
 from verifier.piecewise import PiecewiseQuestion, Target
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
-from verifier.witness import enclose, exact_logits, float32_candidates
+from verifier.witness import enclose, exact_logits, exact_point, float32_candidates
 
 Replay = Callable[[Array], Array]
+# Where the input is split, pieces with at most this many open neurons are finished by linear programs over their patterns.
+FEW_OPEN = 3
 
 
 @dataclass(eq=False)
 class Violation(PiecewiseQuestion):
-    """The specification as a question. `replay` gives the logits (K,) that the deployed network computes at a point (n,)."""
+    """The specification as a question. `replay` gives the logits (K,) that the deployed network computes at a point (n,);
+    `envelope` (K,) says how far its logits may lie from the exact ones (None: real semantics; see `verifier.bounds.envelope`)."""
 
     specification: Specification | None = None
     replay: Replay | None = None
+    envelope: Array | None = None
     solver: str = "auto"
     disputed: list[Array] = field(default_factory=list)
     tested: set[bytes] = field(default_factory=set)
@@ -73,7 +79,7 @@ class Violation(PiecewiseQuestion):
                 witness = self.decide(point, target)
                 if witness is not None:
                     return witness
-            least = _rows_at(disjunct, low, high, point, upper=False)
+            least = _rows_at(disjunct, low, high, point, upper=False) - 1.0000001 * float(self.slack(target))
             if least < 0 and (best is None or least > best.value) and disjunct.region.contains(point):
                 best = Witness(least, point)
         return best
@@ -83,46 +89,52 @@ class Violation(PiecewiseQuestion):
         disjunct = self.disjunct(target)
         for candidate in float32_candidates(point):
             inside = disjunct.region.clip(candidate)
-            key = inside.tobytes()
-            if key in self.tested or not disjunct.region.contains(inside):
+            exact = exact_point(disjunct.region, inside)
+            key = inside.tobytes() + target.to_bytes(4)
+            if key in self.tested or not disjunct.region.contains(exact):
                 continue
             self.tested.add(key)
-            logits = exact_logits(self.network, inside)
-            if not disjunct.holds(logits, inside):
+            logits = exact_logits(self.network, exact)
+            if not disjunct.holds(logits, exact):
                 continue
-            if self.replay is not None:
-                output = np.asarray(self.replay(inside), dtype=np.float64)
-                if not disjunct.holds(output, inside):
-                    self.disputed.append(inside)
-                    continue
-            return Witness(max(round_down(disjunct.margin(logits, inside)), 0.0), inside)
+            excess = disjunct.margin(logits, exact) - self.slack(target)
+            if excess < 0:
+                continue  # violated as real numbers, but within the rounding envelope of float32
+            if self.replay is not None and not disjunct.holds(np.asarray(self.replay(inside), dtype=np.float64), inside):
+                self.disputed.append(inside)
+                continue
+            return Witness(max(round_down(excess), 0.0), inside)
         return None
 
+    def slack(self, target: int) -> Fraction:
+        """How far rounding may move the smallest row of the target (0 for real semantics)."""
+        if self.envelope is None:
+            return Fraction(0)
+        return max(sum((Fraction(abs(c)) * Fraction(e) for c, e in zip(row, self.envelope.tolist(), strict=True)), Fraction(0))
+                   for row in self.disjunct(target).coefficients.tolist())  # fmt: skip
+
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
-        """A piece without open neurons is one linear program; elsewhere branch."""
-        if node.hints.get("open", 1):
-            return None
+        """Settle pieces with few open neurons by linear programs; elsewhere branch."""
+        open_neurons = node.hints.get("open", inf)
+        if self.splitting == "neuron":
+            return None if open_neurons else self.finish(node, parameter, budget)
+        if open_neurons > FEW_OPEN or len(self.targets[node.target].offsets) == 1:
+            return None  # for a single row halving is cheaper, and exact once no neuron is open
+        closed, witness = self.finish(node, parameter, budget)
+        # What rounding leaves undecided here, halving may still settle: the errors shrink with the piece.
+        return None if closed.stuck and witness is None else (closed, witness)
+
+    def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
         target = self.targets[node.target]
-        if self.splitting == "input" and len(target.offsets) == 1:
-            return None  # the bound is already the exact maximum; halving only sheds rounding error
-        pieces = self.propagate([node], parameter, fresh=node.known is None)
-        if pieces.empty[0] or not leaf.decided(self.network, pieces):
-            return (Closed(-inf), None) if pieces.empty[0] else None
-        cell = leaf.sign_rows(pieces, node.signs)
-        linear = self.output(pieces, node.target)
         solution = leaf.largest_smallest_row(
-            target.region.lift(), pieces.lower[0], pieces.upper[0], cell, leaf.output_rows(linear),
-            solver=self.solver, time_limit=max(budget.remaining, 0.01) if isfinite(budget.deadline) else None,
+            target.region.lift(with_norm=False), pieces.lower[0], pieces.upper[0], leaf.sign_rows(pieces, node.signs),
+            leaf.output_rows(self.output(pieces, node.target)), solver=self.solver, time_limit=leaf.time_left(budget),
         )  # fmt: skip
         if solution.proves_infeasible:
             return Closed(-inf), None
-        bound = min(-solution.safe_bound, node.bound)
-        witness = None
+        bound, witness = min(-solution.safe_bound, node.bound), None
         if solution.x is not None and bound >= 0:
-            point = np.clip(solution.x[: self.network.input_size], pieces.lower[0], pieces.upper[0])
-            witness = self.judge(point[None], [node.target])
-        if bound >= 0 and self.splitting == "input":
-            return None  # halve on: the rounding error shrinks with the piece
+            witness = self.judge(solution.x[None, : self.network.input_size], [node.target])
         return Closed(bound, stuck=bound >= 0), witness
 
 
@@ -139,13 +151,16 @@ def _rows_at(disjunct: Disjunct, low: Array, high: Array, x: Array, *, upper: bo
     return float((values + slack if upper else values - slack).min())
 
 
-def targets_of(specification: Specification) -> tuple[Target, ...]:
-    """One target per disjunct."""
+def targets_of(specification: Specification, envelope: Array | None = None) -> tuple[Target, ...]:
+    """One target per disjunct; an envelope (K,) of the logits loosens every row."""
     result = []
     for disjunct in specification.disjuncts:
         low, high = disjunct.region.bounding_box()
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise SpecificationError(specification.name, "has an unbounded input region.", "Bound every input on both sides.")
         rows = disjunct.input_rows
-        result.append(Target(disjunct.region, disjunct.coefficients, disjunct.offsets, None if rows is None else rows.toarray()))
+        offsets = disjunct.offsets
+        if envelope is not None:
+            offsets = up(offsets + (np.abs(disjunct.coefficients) @ envelope) * (1.0 + 1e-12))
+        result.append(Target(disjunct.region, disjunct.coefficients, offsets, None if rows is None else rows.toarray()))
     return tuple(result)

@@ -1,12 +1,15 @@
 """Checking of points: enclosures in float64, decisions in exact arithmetic, replay in float32."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
 from problems import exact
 from problems.maps import Array
-from problems.network import Network
+from problems.network import Affine, Network, Relu
+from problems.regions.base import Region
+from problems.regions.box import Box
 from verifier.bounds.interval import affine_interval
 
 
@@ -14,18 +17,29 @@ def enclose(network: Network, x: Array) -> tuple[Array, Array]:
     """(lower (B, K), upper (B, K)): rigorous bounds of the logits at the points x (B, n), by interval arithmetic on points."""
     lowers, uppers = [x], [x]
     for node in network.nodes[1:]:
-        if hasattr(node, "maps"):
+        if isinstance(node, Affine):
             lower, upper, _ = affine_interval(node, [lowers[p] for p in node.parents], [uppers[p] for p in node.parents])
         else:
-            lower, upper = np.maximum(lowers[node.parent], 0.0), np.maximum(uppers[node.parent], 0.0)  # type: ignore[union-attr]
+            assert isinstance(node, Relu)
+            lower, upper = np.maximum(lowers[node.parent], 0.0), np.maximum(uppers[node.parent], 0.0)
         lowers.append(lower)
         uppers.append(upper)
     return lowers[-1], uppers[-1]
 
 
-def exact_logits(network: Network, x: Array | list[Fraction]) -> list[Fraction]:
+def exact_logits(network: Network, x: Array | Sequence[float | Fraction]) -> list[Fraction]:
     """The logits at x (n,) without rounding."""
     return exact.evaluate(network, x)
+
+
+def exact_point(region: Region, x: Array) -> list[float | Fraction]:
+    """The point x (n,), with coordinates replaced by the exact decimal where a side of zero width holds no float64 number."""
+    values: list[float | Fraction] = x.tolist()
+    if isinstance(region, Box) and region.exact is not None:
+        lower, upper = region.inner
+        for i in np.flatnonzero(lower > upper):
+            values[i] = Fraction(region.exact[0][i])
+    return values
 
 
 def float32_candidates(x: Array) -> list[Array]:

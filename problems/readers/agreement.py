@@ -60,6 +60,11 @@ def discrepancy(network: Network, sizes: Sizes, values: Mapping[int, Array], *, 
     An affine node evaluated in floating point, in any order of summation, errs by at most gamma(k) (|W| |x| + |b|), k the number
     of operations on the longest path (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _discrepancy(network, sizes, values, precision)
+
+
+def _discrepancy(network: Network, sizes: Sizes, values: Mapping[int, Array], precision: str) -> tuple[int, float, float] | None:
     unit = UNIT[precision]
     points: dict[int, Array] = {}
     error: Array

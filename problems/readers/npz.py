@@ -41,7 +41,7 @@ def read(path: str | Path) -> Network:
             raise NetworkError(f"{path}, array W{i}", problem, "Weights have shape (out, in).")
     maps: list[LinearMap] = [Dense(weights) for weights, _ in pairs]
     precision = "float32" if stored == {np.dtype(np.float32)} else "float64"
-    return sequential(maps, [bias for _, bias in pairs], name=path.stem, precision=precision, source=path)
+    return sequential(maps, [bias for _, bias in pairs], name=path.stem, precision=precision, source=path.absolute())
 
 
 def _layer_count(stored: Array | None, names: list[str], path: Path) -> int:

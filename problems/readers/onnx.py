@@ -5,6 +5,7 @@ first axis of the input is the batch where it is dynamic or 1 (and not the only 
 """
 
 import gzip
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from problems.readers.onnx_shapes import SHAPES
 
 HANDLERS: dict[str, Handler] = SHAPES | OPERATORS | PIECEWISE
 OLDEST_OPSET = 8
+LARGEST_INPUT = 10**8
 
 _NO_SOFTMAX = "Remove it: a softmax at the end does not change which class wins; ask about the logits."
 _SMOOTH = "Only piecewise-affine operators can be verified exactly: the nearest are Relu, LeakyRelu and Clip."
@@ -113,7 +115,7 @@ class _Reader:
             output_shape=without_batch(output.shape),
             name=self.path.name.removesuffix(".gz").removesuffix(".onnx"),
             precision=self._precision(inputs[0], uses),
-            source=self.path,
+            source=self.path.absolute(),
         )
         observed: dict[int, str] = {}
         for name, tensor in self.tensors.items():
@@ -139,6 +141,8 @@ class _Reader:
             axis = next(i for i, size in enumerate(sizes) if size < 1)
             what = "is empty" if sizes[axis] == 0 else "has no fixed size"
             raise NetworkError(place, f"axis {axis} {what}.", "Only the first axis, the batch, may be dynamic: export with fixed sizes.")
+        if prod(sizes) > LARGEST_INPUT:
+            raise NetworkError(place, f"has {prod(sizes)} entries.", f"Inputs of up to {LARGEST_INPUT} entries are supported.")
         return tuple(sizes)
 
     def _precision(self, item: Any, used: set[str]) -> str:
@@ -221,7 +225,7 @@ class _Reader:
             raise type(error)(
                 call.place, error.problem, error.advice or "Export the network again."
             ) from error  # raised by a map: name the node
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError, AttributeError, ZeroDivisionError) as error:
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError, AttributeError, ZeroDivisionError, MemoryError) as error:
             # Whatever a malformed call makes NumPy raise: shapes or attributes that contradict each other.
             raise NetworkError(call.place, f"is malformed: {_line(error)}.", "Export the network again.") from error
         return result if isinstance(result, list) else [result]

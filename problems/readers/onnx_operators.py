@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from problems.maps import Array
+from problems.readers import exactly
 from problems.readers.builder import Value
 from problems.readers.normalisation import normalise
 from problems.readers.onnx_call import Call, Handler, Operand
@@ -25,48 +26,65 @@ def _operator(*names: str) -> Callable[[Handler], Handler]:
 # Element-wise arithmetic
 
 
-def _both_integers(call: Call) -> tuple[Array, Array] | None:
-    """Both inputs where they are integer constants (computations of shapes)."""
-    first, second = call.operand(0), call.operand(1)
-    if isinstance(first, Value) or isinstance(second, Value) or not np.issubdtype(first.dtype, np.integer):
+def _constants(call: Call) -> tuple[Array, Array] | None:
+    """Both inputs where neither depends on the network's input: shapes, or weights that the file computes from others."""
+    if len(call.inputs) != 2:
         return None
-    return first, second
+    first, second = call.operand(0), call.operand(1)
+    return None if isinstance(first, Value) or isinstance(second, Value) else (first, second)
+
+
+def _whole(pair: tuple[Array, Array]) -> bool:
+    return all(np.issubdtype(array.dtype, np.integer) for array in pair)
 
 
 @_operator("Add", "Sum")
 def add(call: Call) -> Operand:
-    if len(call.inputs) == 2 and (integers := _both_integers(call)):
-        return integers[0] + integers[1]
-    total = call.value(0)
+    if pair := _constants(call):
+        total = pair[0] + pair[1] if _whole(pair) else exactly.total(*pair)
+        if total is not None:
+            return total
+    value = call.value(0)
     for i in range(1, len(call.inputs)):
-        total = call.builder.add(total, call.value(i))
-    return total
+        value = call.builder.add(value, call.value(i))
+    return value
 
 
 @_operator("Sub")
 def subtract(call: Call) -> Operand:
-    if integers := _both_integers(call):
-        return integers[0] - integers[1]
+    if pair := _constants(call):
+        difference = pair[0] - pair[1] if _whole(pair) else exactly.total(pair[0], -pair[1])
+        if difference is not None:
+            return difference
     return call.builder.add(call.value(0), call.builder.negate(call.value(1)))
 
 
 @_operator("Mul")
 def multiply(call: Call) -> Operand:
-    if integers := _both_integers(call):
-        return integers[0] * integers[1]
+    if pair := _constants(call):
+        product = pair[0] * pair[1] if _whole(pair) else exactly.product(*pair)
+        if product is not None:
+            return product
     first, second = call.operand(0), call.operand(1)
     if isinstance(first, Value) and isinstance(second, Value):
         call.unsupported("it multiplies two values that depend on the input.", "Supported: Mul by a constant.")
-    value, factor = (call.value(0), call.constant(1, "factor")) if isinstance(first, Value) else (call.value(1), call.constant(0, "factor"))
+    value, factor = (
+        (call.value(1), call.constant(0, "factor")) if isinstance(second, Value) else (call.value(0), call.constant(1, "factor"))
+    )
     shape = np.broadcast_shapes(value.shape, factor.shape)
     return call.builder.scale(call.builder.expand(value, shape), factor)
 
 
 @_operator("Div")
 def divide(call: Call) -> Operand:
-    if integers := _both_integers(call):
-        first, second = integers
-        return np.sign(first) * np.sign(second) * (np.abs(first) // np.abs(second))
+    if pair := _constants(call):
+        first, second = pair
+        if _whole(pair):
+            return np.sign(first) * np.sign(second) * (np.abs(first) // np.abs(second))  # ONNX rounds towards zero
+        inverse = exactly.reciprocal(second)
+        quotient = None if inverse is None else exactly.product(first, inverse)
+        if quotient is not None:
+            return quotient
     divisor = call.constant(1, "divisor")
     value = call.value(0)
     shape = np.broadcast_shapes(value.shape, divisor.shape)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.sparse as sparse
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from problems.errors import DataError
@@ -93,6 +93,18 @@ def test_empty_rows_are_zero() -> None:
 def test_integers() -> None:
     numerators, denominator = integers([0.5, Fraction(1, 3), -2.0])
     assert [Fraction(n, denominator) for n in numerators] == [Fraction(1, 2), Fraction(1, 3), -2]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=8))
+@example([])
+@example([5e-324, 1.7e308])
+@example([0.0, -0.0, 2.0**60, -3.0])
+@example([2.0**62, 1.0])
+@example([-(2.0**62), 0.5])
+def test_integers_of_arrays(values: list[float]) -> None:
+    numerators, denominator = integers(np.array(values, dtype=np.float64))
+    assert all(isinstance(n, int) for n in numerators)
+    assert [Fraction(n, denominator) for n in numerators] == [Fraction(v) for v in values]
 
 
 @pytest.mark.parametrize("x", [[1.0], [1.0, np.nan], [1.0, np.inf], [1.0, 2.0, 3.0]])

@@ -164,6 +164,7 @@ MALFORMED: dict[str, tuple[onnx.ModelProto, str]] = {
     "dynamic axis": (build([node("Relu", "x")], shape=("N", "length")), "input x: axis 1 has no fixed size. Only the first axis"),
     "dynamic vector": (build([node("Relu", "x")], shape=("N",)), "axis 0 has no fixed size"),
     "empty axis": (build([node("Relu", "x")], shape=(1, 0)), "axis 1 is empty"),
+    "huge input": (build([node("Relu", "x")], shape=(1, 10**6, 10**6)), "has 1000000000000 entries"),
     "no shape": (build([node("Relu", "x")], shape=None), "input x: has no shape"),
     "scalar": (build([node("Relu", "x")], shape=()), "input x: has no shape"),
     "integer input": (build([node("Relu", "x")], element=TensorProto.INT64), "not a float32 or float64 tensor"),

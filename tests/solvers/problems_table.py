@@ -133,6 +133,13 @@ TABLE = [
         inf,
         None,
     ),
+    # binary x beside a continuous y that falls for ever.
+    Known(
+        "milp unbounded",
+        Program(cost=[1, 1], matrix=[[1, 1]], row_lower=[-inf], row_upper=[5], lower=[0, -inf], upper=[1, inf], integer=[True, False]),
+        -inf,
+        None,
+    ),
     # relu(x) = y by big-M on [-2, 3], max y - x / 2 = 3/2 at x = 3; cost negated.
     Known(
         "milp relu",

@@ -77,7 +77,7 @@ def test_known_programs(solver: str, known: Known) -> None:
     _check(known, solver)
 
 
-@pytest.mark.parametrize("solver", _cases(Capability.RAY))
+@pytest.mark.parametrize("solver", _cases(Capability.LINEAR, Capability.RAY))
 @pytest.mark.parametrize("name", ["lp infeasible", "lp infeasible by its bounds", "lp infeasible with free variables"])
 def test_infeasibility_of_linear_programs_is_proved_where_rays_are_promised(solver: str, name: str) -> None:
     known = next(case for case in TABLE if case.name == name)
@@ -87,18 +87,21 @@ def test_infeasibility_of_linear_programs_is_proved_where_rays_are_promised(solv
     assert solution.proves_infeasible
 
 
-@pytest.mark.parametrize("solver", _cases(Capability.LINEAR))
+@pytest.mark.parametrize(
+    ("solver", "reference", "curvature"),
+    [(name, "highs", 0.0) for name in _cases(Capability.LINEAR)] + [(name, "clarabel", 1.0) for name in _cases(Capability.STRICTLY_CONVEX)],
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_edits_agree_with_cold_solves(solver: str, seed: int) -> None:
+def test_edits_agree_with_cold_solves(solver: str, reference: str, curvature: float, seed: int) -> None:
     """A session edited twelve times gives, each time, what a new session gives for the same program."""
     generator = np.random.default_rng(seed)
-    program = random_program(seed, rows=12, variables=10)
+    program = random_program(seed, rows=12, variables=10, quadratic=np.full(10, curvature))
     with _open(program, solver) as session:
         session.solve()
         for step in range(12):
             _edit(session, generator, step)
             hot = session.solve()
-            with _open(session.program, "highs") as fresh:
+            with _open(session.program, reference) as fresh:
                 cold = fresh.solve()
             if cold.status is Status.OPTIMAL:
                 assert hot.status is Status.OPTIMAL, (step, hot.raw_status)
@@ -107,6 +110,12 @@ def test_edits_agree_with_cold_solves(solver: str, seed: int) -> None:
             else:
                 assert cold.status is Status.INFEASIBLE
                 assert hot.status in INFEASIBLE
+        session.set_row_bounds([0], 500.0, 600.0)
+        assert session.solve().status in INFEASIBLE
+        session.set_row_bounds([0], -inf, 600.0)
+        again = session.solve()
+        with _open(session.program, reference) as fresh:
+            assert again.objective == pytest.approx(fresh.solve().objective, abs=1e-6)
 
 
 def _edit(session: Session, generator: np.random.Generator, step: int) -> None:
@@ -114,15 +123,15 @@ def _edit(session: Session, generator: np.random.Generator, step: int) -> None:
     kind = step % 6
     if kind == 0:
         which = generator.choice(program.variables, 3, replace=False)
-        middle = generator.uniform(-1, 1, 3)
-        session.set_bounds(which, middle - 0.3, middle + 0.3)
+        middle = generator.uniform(-0.4, 0.4, 3)
+        session.set_bounds(which, middle - 0.6, middle + 0.6)
     elif kind == 1:
         session.set_cost(generator.standard_normal(program.variables), offset=1.5)
     elif kind == 2:
         rows = generator.standard_normal((2, program.variables))
-        assert session.add_rows(rows, [-inf, -1.0], [2.0, 1.0]) == program.rows
+        assert session.add_rows(rows, [-inf, -3.0], [4.0, 3.0]) == program.rows
     elif kind == 3:
-        session.set_row_bounds([0, program.rows - 1], [-inf, -2.0], [0.5, inf])
+        session.set_row_bounds([0, program.rows - 1], [-inf, -4.0], [1.5, inf])
     elif kind == 4:
         session.delete_rows(program.rows - 1)
     else:
@@ -149,7 +158,7 @@ def test_edits_of_conic_programs(solver: str) -> None:
 
 @pytest.mark.parametrize("solver", BACKENDS)
 def test_time_limit_returns_quickly_with_a_status(solver: str) -> None:
-    program = _hard_milp() if Capability.INTEGER in capabilities(solver) else random_program(0, 600, 600)
+    program = _hard_milp() if Capability.INTEGER in capabilities(solver) else random_program(0, 600, 600, quadratic=np.ones(600))
     with _open(program, solver) as session:
         start = perf_counter()
         solution = session.solve(time_limit=0.05)
@@ -158,7 +167,7 @@ def test_time_limit_returns_quickly_with_a_status(solver: str) -> None:
     assert solution.safe_bound < inf
 
 
-@pytest.mark.parametrize("solver", _cases(Capability.HOT_START))
+@pytest.mark.parametrize("solver", _cases(Capability.HOT_START, Capability.INTEGER))
 def test_time_limit_is_counted_anew_for_each_solve(solver: str) -> None:
     with _open(_hard_milp(), solver) as session:
         session.solve(time_limit=0.2)
@@ -169,7 +178,7 @@ def test_time_limit_is_counted_anew_for_each_solve(solver: str) -> None:
 
 @pytest.mark.parametrize("solver", _cases(Capability.INTERRUPT))
 def test_interrupt_callback(solver: str) -> None:
-    program = _hard_milp() if Capability.INTEGER in capabilities(solver) else random_program(0, 150, 150)
+    program = _hard_milp() if Capability.INTEGER in capabilities(solver) else random_program(0, 150, 150, quadratic=np.ones(150))
     asked = []
 
     def interrupt() -> bool:

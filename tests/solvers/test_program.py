@@ -40,6 +40,7 @@ GOOD: dict[str, Any] = {
 }
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no variables", {"cost": []}, "no variables"),
     ("NaN cost", {"cost": [nan, 1]}, "cost: NaN at position 0"),
     ("infinite cost", {"cost": [inf, 1]}, "cost: infinite"),
     ("cost of two dimensions", {"cost": [[1.0, 2.0]]}, "one dimension"),
@@ -144,6 +145,7 @@ def test_registry() -> None:
     assert choose(Program(**GOOD)) == "highs"
     assert choose(Program(**GOOD | {"integer": [True, True]})) == "highs"
     assert choose(Program(**GOOD | {"quadratic": [1.0, 0.0]})) == "clarabel"
+    assert choose(Program(**GOOD | {"quadratic": [1.0, 1.0]})) == "newton"
     assert choose(Program(**GOOD | {"quadratic": [1.0, 0.0], "integer": [True, True]})) == "branch"
 
 

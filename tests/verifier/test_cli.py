@@ -227,6 +227,21 @@ def test_attack(faked: Callable[[str, object], list[dict]], capsys: pytest.Captu
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_audit(complete: bool, faked: Callable[[str, object], list[dict]], capsys: pytest.CaptureFixture) -> None:
+    audit = SimpleNamespace(complete=complete, radii_closed=3, radii_done=4, radii_wanted=8, seconds=2.0)
+    calls = faked("audit", audit)
+    assert main(["audit", "-o", "out", "--samples", "0:4", "--json"]) == 0
+    (answer,) = answers(capsys)
+    assert answer == vars(audit) | {"report": str(Path("out/index.html")), "results": str(Path("out/results.json"))}
+    assert calls[0]["arguments"] == ("digits-16x2", "digits:test")
+    assert (calls[0]["output"], calls[0]["samples"], calls[0]["progress"]) == ("out", "0:4", None)
+    assert main(["audit", "-o", "out"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(str(Path("out/index.html")))
+    assert ("go on" in captured.err) is not complete
+
+
 def test_attacks_to_come(capsys: pytest.CaptureFixture) -> None:
     assert main(["attack", "--method", "wda", *QUESTION[1:], "--epsilon", "0.1"]) == 2
     assert "wda is not available" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_radius_dro_and_attack_agree(capsys: pytest.CaptureFixture) -> None:
         assert max(z for k, z in enumerate(logits) if k != answer["label"]) >= logits[answer["label"]]
         assert np.abs(answer["witness"] - data.x[row]).max() <= answer["upper"]
     # Order inf, by hand: the share of samples whose radius is at most epsilon.
-    epsilons = [0.5 * (a["lower"] + b["upper"]) for a, b in zip(radii, radii[1:], strict=False)]
+    epsilons = [0.5 * (a["lower"] + b["upper"]) for a, b in pairwise(radii)]
     curve = run(
         capsys, "dro", *DIGITS, "--samples", "2:6", "--loss", "zero-one", "--order", "inf", "--epsilon", ",".join(map(repr, epsilons))
     )

@@ -138,6 +138,8 @@ def test_incomplete_page_says_so(html: str) -> None:
     text = page(synthetic(complete=False))
     assert "<b>Incomplete.</b> 10 of 24 radii" in text
     assert "Incomplete" not in html
+    assert "radius of the 5 done" in text
+    assert "done</span>" not in html
 
 
 def test_page_without_any_radius_is_still_a_page() -> None:

@@ -18,8 +18,8 @@ from problems.network import Input, Network, Relu
 
 # Above this many entries a sparse map is not spelled out as a dense matrix.
 DENSE_ENTRIES = 1 << 20
-# Below this many multiplications a forward pass is left to one thread.
-THREADED_OPERATIONS = 1 << 18
+# From this many multiplications per forward pass on, attacks search in float32.
+SINGLE_PRECISION_OPERATIONS = 1 << 16
 
 _modules: WeakKeyDictionary[Network, dict[tuple[str, torch.dtype], torch.nn.Module]] = WeakKeyDictionary()
 
@@ -54,20 +54,23 @@ def check_device(device: str) -> None:
 
 
 @contextmanager
-def few_threads(network: Network, device: str) -> Iterator[None]:
-    """One thread while inside, for networks too small to gain from more; the caller's number afterwards.
+def one_thread() -> Iterator[None]:
+    """torch computes on one CPU thread while inside, on the caller's number of threads afterwards.
 
-    Steps on small networks last less than it takes busy cores to meet: with other work on the machine they become 20 times slower.
+    A step on these networks lasts a millisecond, less than it takes threads to meet on busy cores: two threads beside other work were
+    measured 10 to 1000 times slower than one, and at best 1.5 times faster on an idle machine.
     """
     before = torch.get_num_threads()
-    small = not device.startswith("cuda") and operations(network) < THREADED_OPERATIONS
+    torch.set_num_threads(1)
     try:
-        if small:
-            torch.set_num_threads(1)
         yield
     finally:
-        if small:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
+
+
+def search_precision(network: Network) -> torch.dtype:
+    """float32 for networks large enough to gain from it (convolutions: 3 to 6 times faster), float64 for the others."""
+    return torch.float32 if operations(network) >= SINGLE_PRECISION_OPERATIONS else torch.float64
 
 
 def operations(network: Network) -> int:

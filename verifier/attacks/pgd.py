@@ -15,7 +15,7 @@ from torch import Tensor
 
 from problems.errors import InputError, RegionError, SpecificationError
 from problems.network import Network
-from verifier.attacks.module import as_module, few_threads, operations
+from verifier.attacks.module import as_module, one_thread, operations, search_precision
 from verifier.attacks.projections import onto_ball, steepest
 
 Array = np.ndarray
@@ -25,6 +25,8 @@ STEP_OPERATIONS = {"cpu": 1e8, "cuda": 2e10}
 LARGEST_BATCH = {"cpu": 4096, "cuda": 65536}
 # Steps taken after the first success, to leave the boundary behind: a replay in float32 must succeed as well.
 STEPS_BEYOND = 5
+# Steps, half the size of the set each, that make starts diverse.
+DIVERSE_STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +177,28 @@ def ascend(
     return best, best_values
 
 
+def diversified(
+    module: torch.nn.Module, points: Tensor, reach: Reach, chosen: Tensor, generator: torch.Generator, deadline: float | None = None
+) -> Tensor:
+    """The points (B, n), those `chosen` (B,) after DIVERSE_STEPS steps that ascend a random combination of the logits each.
+
+    Starts that differ in the logits rather than in the inputs (Tashiro, Song and Ermon, NeurIPS 2020): on networks whose logits
+    saturate, uniform starts all climb the same hill.
+    """
+    weights = None
+    moved = points
+    for _ in range(DIVERSE_STEPS if bool(chosen.any()) else 0):
+        if deadline is not None and monotonic() >= deadline:
+            break
+        moved = moved.detach().requires_grad_()
+        logits = module(moved)
+        if weights is None:
+            weights = (torch.rand(logits.shape, generator=generator, dtype=points.dtype) * 2 - 1).to(points.device)
+        (gradients,) = torch.autograd.grad((weights * logits).sum(), moved)
+        moved = reach.project(moved.detach() + 0.5 * reach.direction(gradients, moved.detach(), 0.0))
+    return torch.where(chosen[:, None], moved.detach(), points)
+
+
 def batch_size(network: Network, device: str, columns: int = 1) -> int:
     """Rows per batch for which one step ends well within a tenth of a second."""
     kind = device.split(":")[0]
@@ -206,11 +230,12 @@ def maximise(
     """
     lower, upper, coefficients, offsets = _checked(network, lower, upper, coefficients, offsets)
     check_budget(steps=steps, restarts=restarts, seed=seed)
-    module = as_module(network, device)
+    precision = torch.float64 if _narrow(lower, upper) else search_precision(network)
+    module = as_module(network, device, precision)
     generator = torch.Generator().manual_seed(seed)
 
     def tensor(values: Array) -> Tensor:
-        return torch.from_numpy(np.array(values, dtype=np.float64)).to(device)
+        return torch.from_numpy(np.array(values, dtype=np.float64)).to(device=device, dtype=precision)
 
     given = np.empty((0, len(lower))) if start is None else np.asarray(start, dtype=np.float64).reshape(-1, len(lower))
     first = len(given) + 1
@@ -222,10 +247,14 @@ def maximise(
         size = min(count, begin + step) - begin
         reach = Reach.boxes(tensor(lower).expand(size, -1), tensor(upper).expand(size, -1))
         points = reach.random(generator)
+        number = torch.arange(begin, begin + size)
+        with one_thread():
+            chosen = ((number >= first) & (number % 2 == 0)).to(device)
+            points = diversified(module, points, reach, chosen, generator, deadline)
         for row in range(begin, min(begin + size, first)):  # given starts, then the centre, then random ones
             points[row - begin] = box.project(tensor(given[row])[None] if row < len(given) else box.centers)[0]
-        spread = (torch.arange(begin, begin + size) % 2 == 1).to(device)
-        with few_threads(network, device):
+        spread = (number // 2 % 2 == 1).to(device)
+        with one_thread():
             points, values = ascend(
                 module,
                 points,
@@ -236,12 +265,19 @@ def maximise(
                 deadline=deadline,
                 done=None if target is None else (lambda best: bool((best > target).any())),
             )
-        found.append(points.cpu().numpy())
+        found.append(points.cpu().numpy().astype(np.float64))
         reached = bool((values > target).any()) if target is not None else False
         if reached or (deadline is not None and monotonic() >= deadline):
             break
     result = np.clip(np.concatenate(found), lower, upper)
     return sort_by_value(result, (network.forward(result) @ coefficients.T + offsets).min(axis=1))
+
+
+def _narrow(lower: Array, upper: Array) -> bool:
+    """Whether float32 would blur the box."""
+    width = upper - lower
+    size = np.maximum(np.abs(lower), np.abs(upper))
+    return bool((np.isfinite(width) & (width > 0) & (width < 1e-5 * size)).any())
 
 
 def sort_by_value(points: Array, values: Array) -> tuple[Array, Array]:

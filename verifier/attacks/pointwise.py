@@ -8,8 +8,8 @@ from torch import Tensor
 
 from problems.regions.box import Box
 from verifier.attacks.base import Attack, Problem
-from verifier.attacks.module import as_module, few_threads
-from verifier.attacks.pgd import Reach, ascend, batch_size, margin_objective
+from verifier.attacks.module import as_module, one_thread, search_precision
+from verifier.attacks.pgd import Reach, ascend, batch_size, diversified, margin_objective
 from verifier.attacks.witness import float_margins
 
 Array = np.ndarray
@@ -31,7 +31,7 @@ class ProjectedGradient(Attack):
         np.put_along_axis(logits, problem.labels[:, None], -inf, 1)
         targets = np.argsort(-logits, axis=1, kind="stable")[:, : min(MOST_TARGETS, logits.shape[1] - 1)]
         generator = torch.Generator().manual_seed(problem.seed)
-        with few_threads(problem.network, problem.device):
+        with one_thread():
             for restart in range(problem.restarts + 1):
                 todo = np.flatnonzero(values < 0)
                 if not len(todo) or problem.epsilon == 0 or problem.late():
@@ -52,10 +52,15 @@ class ProjectedGradient(Attack):
 def _ascent(problem: Problem, rows: Array, targets: Array, generator: torch.Generator) -> tuple[Array, Array]:
     """(points (B, n), margins (B,)) of one ascent for the samples `rows` (B,), towards `targets` (B,); -1: untargeted, from the sample."""
 
-    def tensor(values: Array) -> Tensor:
-        return torch.from_numpy(np.array(values)).to(problem.device)
+    precision = search_precision(problem.network)
 
-    centers, labels = tensor(problem.x[rows]), tensor(problem.labels[rows])
+    def tensor(values: Array) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.float64)).to(device=problem.device, dtype=precision)
+
+    def indices(values: Array) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(problem.device)
+
+    centers, labels = tensor(problem.x[rows]), indices(problem.labels[rows])
     lower, upper = (tensor(side).expand_as(centers) for side in problem.region.bounding_box())
     also = None
     if not isinstance(problem.region, Box):
@@ -66,15 +71,21 @@ def _ascent(problem: Problem, rows: Array, targets: Array, generator: torch.Gene
     radius = torch.full_like(centers[:, 0], problem.epsilon)
     reach = Reach.balls(centers, radius, problem.norm, lower, upper, also)
     untargeted = targets[0] < 0
+    module = as_module(problem.network, problem.device, precision)
+    starts = centers
+    if not untargeted:
+        starts = reach.random(generator)
+        chosen = (torch.arange(len(starts)) % 2 == 1).to(problem.device)
+        starts = diversified(module, starts, reach, chosen, generator, problem.deadline)
     found, _ = ascend(
-        as_module(problem.network, problem.device),
-        centers if untargeted else reach.random(generator),
+        module,
+        starts,
         reach,
-        margin_objective(labels, None if untargeted else tensor(targets)),
+        margin_objective(labels, None if untargeted else indices(targets)),
         steps=problem.steps,
         generator=generator,
         deadline=problem.deadline,
         done=lambda best: bool((best > 0).all()),
     )
-    points = found.cpu().numpy()
+    points = found.cpu().numpy().astype(np.float64)
     return points, float_margins(problem.network.forward(points), problem.labels[rows])

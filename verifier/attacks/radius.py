@@ -16,7 +16,7 @@ from problems.errors import DataError, InputError, RegionError
 from problems.network import Network
 from problems.regions.box import Box
 from verifier.attacks.fab import descend
-from verifier.attacks.module import as_module, check_device, few_threads
+from verifier.attacks.module import as_module, check_device, one_thread, search_precision
 from verifier.attacks.pgd import Reach, ascend, batch_size, check_budget, margin_objective
 from verifier.attacks.witness import PROBES, first_errors, float_margins, settle
 
@@ -58,7 +58,6 @@ def nearest(
     check_norm(norm)
     check_budget(steps=steps, restarts=restarts, seed=seed)
     x, labels, lower, upper = _checked(network, x, labels, box)
-    module = as_module(network, device)
     points, distances = x.copy(), np.full(len(x), inf)
     for begin in range(0, len(x), MOST_SAMPLES):
         rows = slice(begin, min(begin + MOST_SAMPLES, len(x)))
@@ -66,10 +65,10 @@ def nearest(
         if deadline is not None:  # an equal share of the time for every sample that is left
             share = (rows.stop - begin) / (len(x) - begin)
             end = monotonic() + (deadline - monotonic()) * share
-        search = _Search(network, module, x[rows], labels[rows], norm, lower, upper, device, seed + begin, steps)
-        with few_threads(network, device):
+        search = _Search(network, x[rows], labels[rows], norm, lower, upper, device, seed + begin, steps)
+        with one_thread():
             search.run(restarts, None if end is None else end - CHECKING * (end - monotonic()))
-        points[rows], distances[rows] = search.settled(end)
+            points[rows], distances[rows] = search.settled(end)
     return points, distances
 
 
@@ -106,7 +105,6 @@ class _Search:
     """The best points of a group of samples, per target class."""
 
     network: Network
-    module: torch.nn.Module
     x: Array
     labels: Array
     norm: float
@@ -117,6 +115,9 @@ class _Search:
     steps: int
 
     def __post_init__(self) -> None:
+        self.precision = search_precision(self.network)
+        self.module = as_module(self.network, self.device, self.precision)
+        self.judge = as_module(self.network, self.device)
         logits = self.network.forward(self.x)
         self.margins = float_margins(logits, self.labels)
         others = logits.copy()
@@ -149,14 +150,15 @@ class _Search:
         points, distances = self.x.copy(), np.full(len(self.x), inf)
         order = np.argsort(self.distances, axis=1, kind="stable")
         left = np.arange(len(self.x))
+        judge = as_module(self.network)
         for place in range(order.shape[1]):  # the next best target where exact arithmetic refuses the best
             columns = order[left, place]
             wrong = self.margins[left] >= 0
             kept = wrong | np.isfinite(self.distances[left, columns])
             left, columns, wrong = left[kept], columns[kept], wrong[kept]
             found = np.where(wrong[:, None], self.x[left], self.points[left, columns])
-            batch = batch_size(self.network, "cpu", PROBES)
-            shares = first_errors(self.network, self.x[left], found, self.labels[left], self.lower, self.upper, batch)
+            batch = batch_size(self.network, "cpu", PROBES[0])
+            shares = first_errors(judge, self.x[left], found, self.labels[left], self.lower, self.upper, batch)
             points[left], distances[left] = settle(
                 self.network, self.x[left], found, shares, self.labels[left], self.norm, self.lower, self.upper, deadline
             )
@@ -170,37 +172,52 @@ class _Search:
             if deadline is not None and monotonic() >= deadline:
                 return
             rows, places = samples[begin : begin + step], columns[begin : begin + step]
-            origins = self._tensor(self.x[rows])
+            origins, start = self._tensor(self.x[rows]), self._tensor(starts[begin : begin + step])
             labels, targets = self._tensor(self.labels[rows]), self._tensor(self.targets[rows, places])
             found, distances = descend(
                 self.module,
-                origins,
-                self._tensor(starts[begin : begin + step]),
+                origins.to(self.precision),
+                start.to(self.precision),
                 labels,
                 targets,
                 self.norm,
-                self._tensor(self.lower).expand_as(origins),
-                self._tensor(self.upper).expand_as(origins),
+                self._tensor(self.lower).to(self.precision).expand_as(origins),
+                self._tensor(self.upper).to(self.precision).expand_as(origins),
                 steps=self.steps,
                 retreat=retreat,
                 overshoot=overshoot,
                 deadline=deadline,
             )
-            self._keep(rows, places, *self._pulled_in(origins, found, distances, labels, targets))
+            self._keep(rows, places, *self._pulled_in(origins, found.to(origins.dtype), distances, labels, targets))
 
     def _pulled_in(self, origins: Tensor, found: Tensor, distances: Tensor, labels: Tensor, targets: Tensor) -> tuple[Array, Array]:
-        """Bisection on the segment from the origin: (points, distances)."""
-        low, high = torch.zeros_like(distances), torch.ones_like(distances)
+        """Bisection on the segment from the origin, in float64: (points, distances)."""
+        lower, upper = self._tensor(self.lower), self._tensor(self.upper)
+
+        def at(shares: Tensor) -> Tensor:
+            return torch.maximum(torch.minimum(origins + shares[:, None] * (found - origins), upper), lower)
+
+        def wrong(shares: Tensor) -> Tensor:
+            logits = self.judge(at(shares))
+            return (logits.gather(1, targets[:, None]) >= logits.gather(1, labels[:, None]))[:, 0]
+
+        met = distances.isfinite()
+        low, high = torch.zeros_like(origins[:, 0]), torch.ones_like(origins[:, 0])
         with torch.no_grad():
+            for past in (1e-6, 1e-5, 1e-4, 1e-3):  # where float32 saw an error and float64 does not, go on a little
+                short = met & ~wrong(high)
+                if not bool(short.any()):
+                    break
+                high = torch.where(short, 1 + past, high)
+            met &= wrong(high)
             for _ in range(20):
                 middle = (low + high) / 2
-                logits = self.module(origins + middle[:, None] * (found - origins))
-                wrong = (logits.gather(1, targets[:, None]) >= logits.gather(1, labels[:, None]))[:, 0]
-                low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+                hit = wrong(middle)
+                low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
         # A little past the boundary: the float64 of another library must find an error there as well.
-        points = origins + (high * PAST)[:, None] * (found - origins)
-        points = torch.maximum(torch.minimum(points, self._tensor(self.upper)), self._tensor(self.lower))
-        return points.cpu().numpy(), (distances * high).cpu().numpy()
+        points = at(high * PAST)
+        lengths = torch.linalg.vector_norm(points - origins, ord=self.norm, dim=1)
+        return points.cpu().numpy(), torch.where(met, lengths, inf).cpu().numpy()
 
     def _keep(self, rows: Array, places: Array, points: Array, distances: Array) -> None:
         better = distances < self.distances[rows, places]
@@ -246,25 +263,24 @@ class _Search:
                 rows = missing[begin : begin + step]
                 if deadline is not None and monotonic() >= deadline:
                     return
-                origins, labels = self._tensor(self.x[rows]), self._tensor(self.labels[rows])
+                origins = self._tensor(self.x[rows]).to(self.precision)
                 reach = Reach.balls(
                     origins,
                     torch.full_like(origins[:, 0], radius),
                     self.norm,
-                    self._tensor(self.lower).expand_as(origins),
-                    self._tensor(self.upper).expand_as(origins),
+                    self._tensor(self.lower).to(self.precision).expand_as(origins),
+                    self._tensor(self.upper).to(self.precision).expand_as(origins),
                 )
-                starts = reach.random(generator)
                 found, values = ascend(
                     self.module,
-                    starts,
+                    reach.random(generator),
                     reach,
-                    margin_objective(labels),
+                    margin_objective(self._tensor(self.labels[rows])),
                     steps=self.steps,
                     generator=generator,
                     deadline=deadline,
                 )
-                points, hit = found.cpu().numpy(), values.cpu().numpy() >= 0
+                points, hit = np.clip(found.cpu().numpy().astype(np.float64), self.lower, self.upper), values.cpu().numpy() >= 0
                 logits = self.network.forward(points)
                 reached = np.take_along_axis(logits, self.targets[rows], 1) >= np.take_along_axis(logits, self.labels[rows, None], 1)
                 hit &= reached.any(axis=1)

@@ -9,16 +9,17 @@ from math import inf, nextafter, sqrt
 from time import monotonic
 
 import numpy as np
+import torch
 
-from problems.exact import evaluate
+from problems.exact import evaluate, integers
 from problems.network import Network
 from problems.rounding import round_up
 from verifier.witness import enclose
 
 Array = np.ndarray
 
-# Rounds of the search on the segment; each looks at PROBES points and so divides the interval by PROBES.
-ROUNDS, PROBES = 7, 32
+# Points looked at in each round of the search on a segment: the first round looks for an earlier crossing, the rest narrow it down.
+PROBES = (32, *(4,) * 14)
 # Relative steps past the float boundary: those at which intervals are tried, then those at which exact arithmetic is.
 STEPS_PAST = (2.0**-42, 2.0**-36, 2.0**-30, 2.0**-26)
 STEPS_EXACT = (0.0, 2.0**-44, 2.0**-26)
@@ -50,40 +51,44 @@ def float_margins(logits: Array, labels: Array) -> Array:
 
 def distance_up(point: Array, origin: Array, norm: float) -> float:
     """||point - origin|| in the norm 1, 2 or inf, both float (n,): computed exactly, then rounded up."""
-    steps = [abs(Fraction(p) - Fraction(o)) for p, o in zip(point.tolist(), origin.tolist(), strict=True) if p != o]
-    if not steps:
-        return 0.0
+    numerators, denominator = integers([*point.tolist(), *origin.tolist()])
+    steps = np.abs(numerators[: len(point)] - numerators[len(point) :])
     if norm == 2:
-        square = sum(step * step for step in steps)
+        square = Fraction(int((steps * steps).sum()), denominator**2)
         root = sqrt(round_up(square))
         while Fraction(root) ** 2 < square:
             root = nextafter(root, inf)
         return root
-    return round_up(sum(steps) if norm == 1 else max(steps))
+    return round_up(Fraction(int(steps.sum() if norm == 1 else steps.max()), denominator))
 
 
-def first_errors(network: Network, origins: Array, points: Array, labels: Array, lower: Array, upper: Array, batch: int) -> Array:
+def first_errors(module: torch.nn.Module, origins: Array, points: Array, labels: Array, lower: Array, upper: Array, batch: int) -> Array:
     """Shares t (N,) in (0, 1]: origin + t (point - origin) is an error in float64, and t is nearly the least such share.
 
-    origins, points (N, n) in the box, labels (N,). NaN where the point itself is no error in float64.
+    module: the network in float64 on the CPU; origins, points (N, n) in the box, labels (N,); `batch` points are evaluated at once. NaN
+    where the point itself is no error in float64.
     """
     shares = np.full(len(origins), np.nan)
-    for begin in range(0, len(origins), max(1, batch // PROBES)):
-        rows = slice(begin, begin + max(1, batch // PROBES))
+    for begin in range(0, len(origins), max(1, batch // PROBES[0])):
+        rows = slice(begin, begin + max(1, batch // PROBES[0]))
         origin, shift = origins[rows, None], (points - origins)[rows, None]
+
+        def wrong(inputs: Array, labels: Array) -> Array:
+            with torch.no_grad():
+                logits = module(torch.from_numpy(inputs.reshape(-1, inputs.shape[-1]))).numpy()
+            return float_margins(logits.reshape(*inputs.shape[:-1], -1), labels) >= 0
+
         low, high = np.zeros(len(origin)), np.ones(len(origin))
-        start = np.clip(points[rows], lower, upper)
-        failed = ~(float_margins(network.forward(start), labels[rows]) >= 0)
-        for _ in range(ROUNDS):
-            grid = low[:, None] + (high - low)[:, None] * np.arange(1, PROBES + 1) / PROBES
+        met = wrong(np.clip(points[rows], lower, upper), labels[rows])
+        for probes in PROBES:
+            grid = low[:, None] + (high - low)[:, None] * np.arange(1, probes + 1) / probes
             grid[:, -1] = high
-            probes = np.clip(origin + grid[..., None] * shift, lower, upper)
-            wrong = float_margins(network.forward(probes), labels[rows, None]) >= 0
-            wrong[:, -1] = True  # known from the round before
-            first = wrong.argmax(1)
+            hits = wrong(np.clip(origin + grid[..., None] * shift, lower, upper), labels[rows, None])
+            hits[:, -1] = True  # known from the round before
+            first = hits.argmax(1)
             index = np.arange(len(first))
             low, high = np.where(first > 0, grid[index, first - 1], low), grid[index, first]
-        shares[rows] = np.where(failed, np.nan, high)
+        shares[rows] = np.where(met, high, np.nan)
     return shares
 
 

@@ -19,7 +19,6 @@ from verifier.bounds.propagation import Propagation
 from verifier.bounds.rounding import TINY, UNIT, gamma
 
 
-
 @dataclass(eq=False)
 class Linear:
     """functional <= coefficients . x + constant + error on the piece: coefficients (B, S, n), constant and error (B, S).

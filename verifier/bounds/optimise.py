@@ -91,7 +91,7 @@ def optimise(
     split = signs is not None and bool(signs.any())
     sign = signs.astype(float)[:, None, :] if signs is not None and split else None
     beta = np.zeros(shape if split else (*shape[:2], 0))
-    if multipliers is not None and split:
+    if multipliers is not None and sign is not None:
         beta[...] = multipliers * np.abs(sign)
     adam = [_Adam(alpha.shape), _Adam(beta.shape)]
     best: Optimised | None = None

@@ -7,6 +7,7 @@ linear bound propagation (`verifier.bounds.crown`). All bounds are rounded outwa
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -29,8 +30,8 @@ class Layout:
     def of(cls, network: Network, relus: Collection[int] | None = None) -> "Layout":
         """All ReLU nodes of the network, or those given."""
         chosen = network.relus if relus is None else tuple(i for i in network.relus if i in relus)
-        ends = np.cumsum([0, *(network.nodes[i].size for i in chosen)]).tolist()
-        return cls(chosen, tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)), ends[-1])
+        ends = list(accumulate((network.nodes[i].size for i in chosen), initial=0))
+        return cls(chosen, tuple(slice(a, b) for a, b in pairwise(ends)), ends[-1])
 
 
 @dataclass(eq=False)
@@ -79,7 +80,7 @@ class Propagation:
     empty: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.empty = (self.lower > self.upper).any(axis=1)
+        self.empty = np.asarray((self.lower > self.upper).any(axis=1))
         if self.empty.any():
             # Keep the arithmetic clean: an empty piece is answered by `empty`, whatever its numbers are.
             self.lower, self.upper = np.minimum(self.lower, self.upper), np.maximum(self.lower, self.upper)

@@ -6,8 +6,15 @@ import time
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Protocol
 
 from verifier.bracket import Status
+
+
+class Flag(Protocol):
+    """An event of threading or of multiprocessing."""
+
+    def is_set(self) -> bool: ...
 
 
 def resident_bytes() -> int:
@@ -24,7 +31,7 @@ class Budget:
 
     timeout: float | None = None
     memory: float | None = None
-    interrupt: threading.Event = field(default_factory=threading.Event)
+    interrupt: Flag = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
 
     @property

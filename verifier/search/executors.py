@@ -29,11 +29,11 @@ def fan_out(
     is raised again.
     """
     if executor is None and (workers < 2 or len(tasks) < 2):
-        event = None if budget is None else budget.interrupt
+        flag = None if budget is None else budget.interrupt
         for task in tasks:
             if budget is not None and budget.exceeded():
                 return
-            yield work(context, task, event)
+            yield work(context, task, flag)
         return
     if executor is not None:
         yield from _collect([executor.submit(work, context, task, None) for task in tasks], None)
@@ -63,7 +63,7 @@ def _collect(futures: list[Future], event: Any) -> Iterator[Any]:
         raise
 
 
-class _one_thread_each:  # noqa: N801 - used as a context manager, like a function
+class _one_thread_each:
     """Workers started inside inherit single-threaded linear algebra: their number already fills the cores."""
 
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -40,23 +40,23 @@ class Search:
     bounded: int = 0
     started: bool = False
     _frontier: list[tuple[float, int, Node]] = field(default_factory=list)
+    _working: list[Node] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)
 
     @property
     def upper(self) -> float:
         """The proven end: no piece can exceed it."""
         top = -self._frontier[0][0] if self._frontier else -inf
-        if not self.started:
-            top = inf
+        top = max([top, *(node.bound for node in self._working)]) if self.started else inf
         return max(top, self.closed_bound, self.stuck_bound, self.lower)
 
     @property
     def open_pieces(self) -> int:
-        return len(self._frontier)
+        return len(self._frontier) + len(self._working)
 
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
-        return [node for _, _, node in self._frontier]
+        return [node for _, _, node in self._frontier] + self._working
 
     def offer(self, witness: Witness | None) -> None:
         """Take a verified witness, from an attack or a proposal, if it is better."""
@@ -75,29 +75,32 @@ class Search:
         self.started = True
 
     def step(self, budget: Budget) -> None:
-        """Open one batch of the pieces with the largest bounds."""
-        nodes: list[Node] = []
-        while self._frontier and len(nodes) < self.batch:
-            key, _, node = heapq.heappop(self._frontier)
+        """Open one batch of the pieces with the largest bounds.
+
+        An exception at any moment, Ctrl-C included, loses no piece: those taken from the frontier stay in `_working` until all their
+        children have entered it. At worst a piece is looked at twice.
+        """
+        self._put_back()
+        while self._frontier and len(self._working) < self.batch:
+            key, _, node = self._frontier[0]
             if self.question.discards(-key, self.lower):
                 self.closed_bound = max(self.closed_bound, -key)
-                continue
-            nodes.append(node)
+            else:
+                self._working.append(node)
+            heapq.heappop(self._frontier)
         children: list[Node] = []
-        pending = list(nodes)
-        try:
-            while pending:
-                node = pending[-1]
-                self.opened += 1
-                children.extend(self._open(node, budget))
-                pending.pop()
-                if self.question.finished(self.lower, inf):
-                    break
-        except KeyboardInterrupt:
-            self._push([*pending, *children])
-            raise
-        self._push(pending)
+        unopened = list(self._working)
+        while unopened and not self.question.finished(self.lower, inf):
+            self.opened += 1
+            children.extend(self._open(unopened.pop(), budget))
         self._admit(children)
+        self._push(unopened)
+        self._working.clear()
+
+    def _put_back(self) -> None:
+        """Return the pieces of a step that was broken off to the frontier."""
+        self._push(self._working)
+        self._working.clear()
 
     def _open(self, node: Node, budget: Budget) -> list[Node]:
         finished = self.question.close(node, self.parameter, budget)
@@ -118,21 +121,15 @@ class Search:
         return []
 
     def _admit(self, nodes: list[Node]) -> None:
-        """Bound new pieces, take their witnesses, and keep what is not discarded. An interrupt keeps them with the parent's bound."""
+        """Bound new pieces, take their witnesses, and keep what is not discarded. A child's bound is never above its parent's."""
         if not nodes:
             return
         inherited = [node.bound for node in nodes]
-        try:
-            self._bound(nodes)
-            self.offer(self.question.propose(nodes, self.parameter))
-        except BaseException:
-            for node, bound in zip(nodes, inherited, strict=True):
-                node.bound = bound
-            self._push(nodes)
-            raise
-        self.bounded += len(nodes)
+        self._bound(nodes)
         for node, bound in zip(nodes, inherited, strict=True):
             node.bound = min(node.bound, bound)
+        self.bounded += len(nodes)
+        self.offer(self.question.propose(nodes, self.parameter))
         self._push(nodes)
 
     def _push(self, nodes: list[Node]) -> None:
@@ -158,8 +155,8 @@ class Search:
                 if progress is not None:
                     progress(self)
                 if self.question.finished(self.lower, self.upper):
-                    return Status.DECIDED if self._frontier else Status.CLOSED
-                if not self._frontier:
+                    return Status.DECIDED if self.open_pieces else Status.CLOSED
+                if not self.open_pieces:
                     return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
                 stop = budget.exceeded()
                 if stop is not None:
@@ -186,6 +183,6 @@ class Search:
         """Continue from `state()` of a search for the same question."""
         for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
             setattr(self, name, state[name])
-        self._frontier = []
+        self._frontier, self._working = [], []
         for node in state["frontier"]:
             heapq.heappush(self._frontier, (-node.bound, next(self._order), node))

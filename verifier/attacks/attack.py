@@ -62,12 +62,11 @@ def attack(
         raise DataError("labels", "the network has one output: there is no other class.")
     inside = region if region is not None else dataset.domain if dataset.domain is not None else Box.whole_space(net.input_size)
     dataset.check_inside(inside)
-    assert dataset.rows is not None
     problem = Problem(
         network=net,
         x=dataset.x,
         labels=dataset.y,
-        numbers=dataset.rows,
+        numbers=dataset.numbers,
         norm=_NORMS[norm],
         epsilon=float(epsilon),
         region=inside,

@@ -25,9 +25,11 @@ from problems.maps import Conv
 from problems.network import Affine, Network
 from problems.regions import Ball, Box
 from verifier.bracket import Status
+from verifier.distributional.knapsack import error_bounds
 from verifier.report import machine
 from verifier.report.html import write
 from verifier.report.record import Audit, AuditedSample, Curve, NormAudit, SampleRadius, encode, radius_from_json
+from verifier.search.executors import default_workers
 from verifier.search.store import Store, run_fingerprint
 from verifier.witness import enclose, exact_logits
 
@@ -76,7 +78,7 @@ def audit(
         raise NetworkError(net.name, "has one output, so nothing can be misclassified.", "Give a classifier: one logit per class.")
     options = _Options(
         norms=_choices("norms", norms), orders=_choices("orders", orders), points=_at_least("points", points, 2),
-        timeout=timeout, memory=memory, workers=workers or machine.cores(), device=device, solver=solver,
+        timeout=timeout, memory=memory, workers=workers or default_workers(), device=device, solver=solver,
         tolerance=tolerance, seed=seed, semantics=semantics,
     )  # fmt: skip
     folder = _folder(output)
@@ -166,6 +168,7 @@ def _all_radii(
     found: dict[str, dict[int, SampleRadius]] = {norm: {} for norm in options.norms}
     for norm in options.norms:
         found[norm] = {radius.sample: radius for radius in session.radii(norm) if radius.sample in rows}
+    stopped = False
     try:
         for norm in options.norms:
             done = {sample for sample, radius in found[norm].items() if not _worth_repeating(radius, options)}
@@ -174,12 +177,18 @@ def _all_radii(
                 progress(norm, len(done), len(rows))
             for radius in _radii(network, dataset, norm, options, done):
                 if radius.status == Status.INTERRUPTED.name:
-                    raise KeyboardInterrupt
+                    # Other workers may still hand in what they had finished; alone, the next sample would be started.
+                    stopped = True
+                    if options.workers == 1:
+                        break
+                    continue
                 session.keep(norm, radius, time.monotonic() - start)
                 found[norm][radius.sample] = radius
                 done.add(radius.sample)
                 if progress is not None:
                     progress(norm, len(done), len(rows))
+            if stopped:
+                return found, False
     except KeyboardInterrupt:
         return found, False
     return found, all(len(found[norm]) == len(rows) for norm in options.norms)
@@ -187,7 +196,7 @@ def _all_radii(
 
 def _radii(network: Network, dataset: Dataset, norm: str, options: _Options, done: set[int]) -> Iterator[SampleRadius]:
     """The radii of the samples that are not done, checked, in the order in which they are ready."""
-    from verifier.radius import radius
+    from verifier.radii import radius
 
     rows = _rows(dataset)
     if rows.keys() <= done:
@@ -202,7 +211,7 @@ def _radii(network: Network, dataset: Dataset, norm: str, options: _Options, don
 
 def _from_record(record: Any, options: _Options) -> SampleRadius:
     bracket = record.bracket
-    attack = bracket.stats.get("attack_upper", bracket.upper if bracket.upper == 0 else math.inf)
+    attack = bracket.stats.get("attack", bracket.upper if bracket.upper == 0 else math.inf)
     return SampleRadius(
         sample=int(record.sample),
         lower=float(bracket.lower),
@@ -254,11 +263,9 @@ def _norm_audit(norm: str, found: Mapping[int, SampleRadius], dataset: Dataset, 
 
 
 def _curve(order: float, grid: Sequence[float], lower: np.ndarray, upper: np.ndarray, attack: np.ndarray) -> Curve:
-    from verifier.distributional.zero_one import worst_case_error
-
-    ends = [worst_case_error(lower, upper, epsilon, order) for epsilon in grid]
-    attacked = [worst_case_error(lower, attack, epsilon, order)[0] for epsilon in grid]
-    return Curve(order, tuple(grid), tuple(attacked), tuple(float(low) for low, _ in ends), tuple(float(high) for _, high in ends))
+    low, high = error_bounds(lower, upper, grid, order)
+    attacked, _ = error_bounds(lower, attack, grid, order)
+    return Curve(order, tuple(grid), tuple(attacked.tolist()), tuple(low.tolist()), tuple(high.tolist()))
 
 
 def epsilon_grid(radii: Iterable[float], points: int) -> tuple[float, ...]:
@@ -319,8 +326,7 @@ def _data_fingerprint(dataset: Dataset) -> str:
 
 def _rows(dataset: Dataset) -> dict[int, int]:
     """{number of the sample in its data set: row here}."""
-    assert dataset.rows is not None
-    return {int(sample): row for row, sample in enumerate(dataset.rows)}
+    return {int(sample): row for row, sample in enumerate(dataset.numbers)}
 
 
 def _about_network(network: Network) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""Where to cut a piece: scores of open neurons and of input axes, both by what the relaxation of open neurons costs the bound."""
+
+import numpy as np
+
+from problems.maps import Array
+from problems.network import Affine, Relu
+from verifier.bounds import Layout, Optimised, Propagation
+
+# The share of a linear term in an axis' score: it decides only where no neuron is open on the way.
+LINEAR_SHARE = 0.1
+
+
+def neuron_scores(layout: Layout, pieces: Propagation, result: Optimised, weights: Array) -> Array:
+    """(B, h): the cost of each open neuron's relaxation at the relaxed solution; -1 where the neuron is decided.
+
+    weights (B, S) says how much each row counts. A share of what the upper line's intercept adds, as in BaBSR (Bunel et al. 2020),
+    breaks ties where the relaxed solution sits on a kink.
+    """
+    worst = weights.argmax(axis=1)
+    picked = np.arange(len(worst))
+    scores = np.full((len(worst), layout.neurons), -1.0)
+    for i, s in zip(layout.relus, layout.slices, strict=True):
+        lines = pieces.lines[i]
+        if i not in result.linear.relu or i not in result.activation:
+            scores[:, s] = np.where(lines.unstable, 0.0, -1.0)
+            continue
+        a, z = result.linear.relu[i][picked, worst], result.activation[i][picked, worst]
+        z = np.clip(z, lines.lower, lines.upper)
+        slope = result.slopes[picked, worst][:, s]
+        chosen = np.where(a > 0, lines.upper_slope * z + lines.intercept, slope * z)
+        cost = np.abs(a) * np.abs(chosen - np.maximum(z, 0.0)) + 0.1 * np.maximum(a, 0.0) * lines.intercept
+        scores[:, s] = np.where(lines.unstable, cost, -1.0)
+    return scores
+
+
+def axis_scores(pieces: Propagation, result: Optimised, weights: Array) -> Array:
+    """(B, n): what halving each axis of the box promises.
+
+    Halving axis i narrows an open neuron's range by about |dz/dx_i| width_i, and its relaxation's cost in proportion. The derivatives
+    come from one forward pass of the n axes through the mean slopes of the relaxation; widths scale them.
+    """
+    network = pieces.network
+    width = pieces.upper - pieces.lower
+    tangents: list[Array] = [width[:, :, None] * np.eye(network.input_size)]
+    score = LINEAR_SHARE * np.abs(np.einsum("bs,bsn->bn", weights, result.linear.coefficients)) * width
+    for index, node in enumerate(network.nodes[1:], start=1):
+        if isinstance(node, Affine):
+            parts = zip(node.parents, node.maps, strict=True)
+            tangents.append(np.sum([linear.forward(tangents[parent]) for parent, linear in parts], axis=0))
+            continue
+        assert isinstance(node, Relu)
+        lines, before = pieces.lines[index], tangents[node.parent]
+        if index in result.linear.relu:
+            a = np.einsum("bs,bsm->bm", weights, result.linear.relu[index])
+            lower_gap = np.maximum((1.0 - lines.slope) * lines.upper, -lines.slope * lines.lower)
+            cost = np.where(a > 0, a * lines.intercept, -a * lower_gap) * lines.unstable
+            span = np.where(lines.unstable, lines.upper - lines.lower, 1.0)
+            score += np.matmul(np.abs(before), (cost / span)[:, :, None])[:, :, 0]
+        tangents.append(before * lines.upper_slope[:, None, :])
+    return score
