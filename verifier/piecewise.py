@@ -123,6 +123,10 @@ class PiecewiseQuestion(Question):
             signs = np.stack([node.signs for node in nodes])
             low, high = (np.stack([node.known[side] for node in nodes]) for side in (0, 1))  # type: ignore[index]
             known = (np.where(signs > 0, np.maximum(low, 0.0), low), np.where(signs < 0, np.minimum(high, 0.0), high))
+        elif self.splitting == "input":
+            # What was proved on the parent's box holds on this one: those neurons need not be bounded again.
+            stable = np.stack([node.hints.get("stable", node.signs) for node in nodes])
+            known = np.where(stable > 0, 0.0, -np.inf), np.where(stable < 0, 0.0, np.inf)
         return pieces.walk(known, crown=fresh, iterations=self.root_iterations if self.splitting == "neuron" else 0)
 
     def output(self, pieces: Propagation, target: int) -> Linear:
@@ -135,6 +139,7 @@ class PiecewiseQuestion(Question):
         values, weights, points = best_mixture(pieces, result.linear, result.value, concretise)
         known = pieces.neuron_bounds()
         open_neurons = sum(lines.unstable.sum(axis=1) for lines in pieces.lines.values()) if pieces.lines else np.zeros(len(nodes))
+        stable = (known[0] >= 0).astype(np.int8) - (known[1] <= 0)
         neuron = self.splitting == "neuron"
         scores = (
             neuron_scores(self.layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
@@ -142,7 +147,9 @@ class PiecewiseQuestion(Question):
         for i, node in enumerate(nodes):
             node.bound = -inf if pieces.empty[i] else float(values[i])
             node.hints = {"point": points[i], "open": int(open_neurons[i]), "scores": scores[i]}
-            if neuron:
+            if not neuron:
+                node.hints["stable"] = stable[i]
+            else:
                 node.known = (known[0][i], known[1][i])
                 node.hints["slopes"] = result.slopes[i]
                 node.hints["multipliers"] = result.multipliers[i] if result.multipliers.shape[2] else np.zeros_like(result.slopes[i])
@@ -173,8 +180,8 @@ class PiecewiseQuestion(Question):
                 left, right = node.upper.copy(), node.lower.copy()
                 left[axis] = right[axis] = middle
                 return [
-                    Node(node.lower, left, node.signs, node.target, depth=node.depth + 1),
-                    Node(right, node.upper, node.signs, node.target, depth=node.depth + 1),
+                    Node(low, high, node.signs, node.target, depth=node.depth + 1, hints={"stable": node.hints["stable"]})
+                    for low, high in ((node.lower, left), (right, node.upper))
                 ]
         return []
 

@@ -300,3 +300,15 @@ def test_exact_and_float_bounds_agree_on_all_backends() -> None:
         assert isinstance(exact, Fraction)
         assert solution.safe_bound <= exact
         assert solution.safe_bound == pytest.approx(float(exact), abs=1e-10)
+
+
+@pytest.mark.parametrize("solver", _cases(Capability.LINEAR, Capability.INTERRUPT))
+def test_a_stopped_linear_program_leaves_a_sound_bound_and_can_go_on(solver: str) -> None:
+    with _open(random_program(0, 150, 150), solver) as session:
+        interrupted = session.solve(interrupt=lambda: True)
+        finished = session.solve()
+    assert interrupted.status is Status.INTERRUPTED, interrupted.raw_status
+    assert finished.status is Status.OPTIMAL
+    assert finished.objective is not None
+    assert interrupted.safe_bound <= finished.objective + 1e-9
+    assert finished.safe_bound == pytest.approx(finished.objective, abs=1e-6)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
 from math import inf
+from pathlib import Path
 from time import monotonic
 
 import cvxpy
@@ -211,6 +212,29 @@ def test_maximise_walks_over_dead_neurons() -> None:
     box, row = (np.full(2, -1.0), np.ones(2)), (np.ones((1, 1)), np.zeros(1))
     values = [maximise(network, *box, *row, restarts=0, seed=seed)[1][0] for seed in range(10)]  # the centre is flat
     assert max(values) == pytest.approx(1.0)
+
+
+def test_maximise_searches_narrow_boxes_in_float64() -> None:
+    rng = np.random.default_rng(11)
+    network = random_network(rng, 300, 300, 2)  # large enough for float32
+    center = rng.normal(size=300)
+    upper = center + 1e-9
+    points, values = maximise(network, center, upper, np.eye(2)[:1], np.zeros(1), restarts=2, target=None)
+    assert ((center <= points) & (points <= upper)).all()
+    assert values[0] > network.forward(center)[0] + 1e-10  # float32 would see one point only
+
+
+def test_maximise_finds_counterexamples_behind_saturated_logits(shared_data: Path) -> None:
+    from problems import vnnlib
+    from problems.readers import load as load_network
+
+    folder = shared_data / "vnncomp" / "mnist_fc"
+    network = load_network(folder / "onnx" / "mnist-net_256x2.onnx")
+    best = -inf
+    for disjunct in vnnlib.read(folder / "vnnlib" / "prop_2_0.03.vnnlib").disjuncts:
+        box = disjunct.region.bounding_box()
+        best = max(best, maximise(network, *box, disjunct.coefficients, disjunct.offsets, restarts=40)[1][0])
+    assert best > 0
 
 
 def test_maximise_accepts_infinite_sides() -> None:
@@ -469,6 +493,7 @@ BAD: list[tuple[dict, type[InputError], str]] = [
     ({"seed": -1}, InputError, "seed"),
     ({"timeout": 0}, InputError, "timeout"),
     ({"timeout": float("nan")}, InputError, "timeout"),
+    ({"timeout": "soon"}, InputError, "timeout"),
     ({"device": "abacus"}, InputError, "device"),
     ({"data": Dataset(np.full((1, 64), 0.5), np.array([10]))}, DataError, "label"),
     ({"data": Dataset(np.full((1, 63), 0.5), np.array([1]))}, DataError, "63"),

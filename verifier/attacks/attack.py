@@ -1,6 +1,7 @@
 """`attack`: points near the samples that are misclassified. What is found is proved; what is not found proves nothing."""
 
 from math import inf, isfinite
+from numbers import Real
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -49,9 +50,9 @@ def attack(
         raise InputError("method", f"{method!r} is not an attack.", f"Choose one of: {', '.join(METHODS)}.")
     if norm not in _NORMS:
         raise InputError("norm", f"{norm!r} is not a norm of this attack.", "Choose 1, 2 or inf.")
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not (isfinite(epsilon) and epsilon >= 0):
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not (isfinite(epsilon) and epsilon >= 0):
         raise InputError("epsilon", f"is {epsilon!r}.", "Give a finite number, 0 or more.")
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
         raise InputError("timeout", f"is {timeout!r}.", "Give a number of seconds above 0.")
     check_budget(steps=steps, restarts=restarts, seed=seed)
     check_device(device)

@@ -21,7 +21,7 @@ Array = np.ndarray
 # Points looked at in each round of the search on a segment: the first round looks for an earlier crossing, the rest narrow it down.
 PROBES = (32, *(4,) * 14)
 # Relative steps past the float boundary: those at which intervals are tried, then those at which exact arithmetic is.
-STEPS_PAST = (2.0**-42, 2.0**-36, 2.0**-30, 2.0**-26)
+STEPS_PAST = (2.0**-36, 2.0**-30, 2.0**-24)
 STEPS_EXACT = (0.0, 2.0**-44, 2.0**-26)
 
 

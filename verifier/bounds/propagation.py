@@ -94,8 +94,11 @@ class Propagation:
 
         crown: tighten every layer by backward propagation, with `iterations` steps of slope optimisation.
         """
+        from verifier.bounds import compiled
         from verifier.bounds.layers import layer_bounds
 
+        if crown and not iterations and compiled.applies(self):
+            return compiled.walk(self, known)
         layout = Layout.of(self.network)
         parts = dict(zip(layout.relus, layout.slices, strict=True))
         self.lowers, self.uppers = [self.lower], [self.upper]

@@ -1,0 +1,307 @@
+"""The walk of `Propagation` over a chain of dense layers, compiled: one piece after the other, everything in cache.
+
+What is computed is what `interval.py`, `crown.py` and `Lines.of` say, and what is proved is proved as there. Per piece only the
+neurons that its own intervals leave open are bounded backward, and coefficients that are zero (neurons proved inactive, lower slopes
+of zero) cost nothing. Node 2k + 1 of the network is affine layer k = 0, ..., K - 1 here, node 2k + 2 the ReLU behind it.
+
+Rounding. Sums and products run in any order and may fuse a multiplication with an addition, which only saves roundings: the bound
+gamma(n) of `rounding.py` holds for them. No sum here goes through more roundings than `interval.operations` counts (one product,
+fewer than `size` additions, the bias), so that the constants of the numpy code hold, and they are handed in from there:
+`interval_errors[k]` = 4 gamma, `crown_errors[k]` = 2 gamma of layer k. A pushed row A at the output of layer k is charged
+    crown_errors[k] |A| magnitude_k + floor_k,
+which pays for fl(A W) instead of A W on the layer's inputs, for A . bias, for the product with the slope of the ReLU above that layer
+and with its intercept (which is at most magnitude_k times that slope, up to rounding). floor_k pays for underflow: each of the at most
+`size` products per entry of A W, and of A itself, may lose 2^-1074, times the largest |input| or |output| that meets it.
+A row that is multiplied by zero is skipped only where it is a zero coefficient of a finite weight; infinities and NaN from overflow are
+carried along and end as the bound inf.
+
+numba renews the code of a function when its own file changes: everything that is called here stands in this file or comes as a number.
+"""
+
+import numba
+import numpy as np
+
+Array = np.ndarray
+
+UNIT = 2.0**-53
+SMALLEST = 2.0**-1074
+TINY = 1e-280  # as in rounding.py
+
+strict = numba.njit(cache=True, nogil=True, error_model="numpy")
+# a * b + c in one rounding instead of two
+fused = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+# and sums in any order (vectorised)
+any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+
+
+@fused
+def _combine(a: Array, matrix: Array, out: Array, used: Array) -> None:
+    """out (n,) = a (m,) @ matrix (m, n), four rows at a time, leaving out zero coefficients. used: room for m indices."""
+    n = matrix.shape[1]
+    out[:n] = 0.0
+    count = 0
+    for t in range(matrix.shape[0]):
+        used[count] = t
+        count += a[t] != 0.0
+    whole = count - count % 4
+    for first in range(0, whole, 4):
+        t0, t1, t2, t3 = used[first], used[first + 1], used[first + 2], used[first + 3]
+        a0, a1, a2, a3 = a[t0], a[t1], a[t2], a[t3]
+        row0, row1, row2, row3 = matrix[t0], matrix[t1], matrix[t2], matrix[t3]
+        for c in range(n):
+            out[c] += (a0 * row0[c] + a1 * row1[c]) + (a2 * row2[c] + a3 * row3[c])
+    for rest in range(whole, count):
+        factor, row = a[used[rest]], matrix[used[rest]]
+        for c in range(n):
+            out[c] += factor * row[c]
+
+
+@any_order
+def _sums(a: Array, magnitude: Array, bias: Array) -> tuple[float, float]:
+    """(|a| . magnitude, a . bias)."""
+    size, value = 0.0, 0.0
+    for t in range(a.shape[0]):
+        size += abs(a[t]) * magnitude[t]
+        value += a[t] * bias[t]
+    return size, value
+
+
+@any_order
+def _intercepts(a: Array, intercept: Array) -> float:
+    """max(a, 0) . intercept."""
+    value = 0.0
+    for t in range(a.shape[0]):
+        value += max(a[t], 0.0) * intercept[t]
+    return value
+
+
+@any_order
+def _sum(values: Array) -> float:
+    total = 0.0
+    for t in range(values.shape[0]):
+        total += values[t]
+    return total
+
+
+@strict
+def _through_relu(a: Array, upper_slope: Array, slope: Array) -> None:
+    """Coefficients of relu(z) become coefficients of z: the upper line where positive, the lower slope elsewhere (NaN included)."""
+    for t in range(a.shape[0]):
+        a[t] = a[t] * (upper_slope[t] if a[t] > 0.0 else slope[t])
+
+
+@strict
+def _concretise(c: Array, lower: Array, upper: Array, constant: float, error: float, relative: float, point: Array) -> float:
+    """An upper bound of c . x + constant + error over the box, and where it is reached; inf for NaN.
+
+    The sum of n products is off by at most relative = gamma(n + 8) times the sum of absolute values and n 2^-1074, and its own error
+    bound by less than the rest of that factor; the last additions are paid as in crown.upper_bound.
+    """
+    n = c.shape[0]
+    value, absolute = 0.0, 0.0
+    for i in range(n):
+        point[i] = upper[i] if c[i] > 0.0 else lower[i]
+        if c[i] == 0.0:
+            point[i] = min(max(0.5 * lower[i] + 0.5 * upper[i], lower[i]), upper[i])
+        term = c[i] * point[i]
+        value += term
+        absolute += abs(term)
+    value += relative * absolute + (4.0 * n + 40.0) * SMALLEST
+    total = value + (constant + error)
+    total += 4.0 * UNIT * (abs(value) + abs(constant) + error) + SMALLEST
+    return np.inf if np.isnan(total) else total
+
+
+@strict
+def _lines(low: float, high: float) -> tuple[float, float, float]:
+    """(upper slope, intercept, lower slope) as Lines.of; an infinite width gives the intercept inf, that is no bound."""
+    if low >= 0.0:
+        return 1.0, 0.0, 1.0
+    if high <= 0.0:
+        return 0.0, 0.0, 0.0
+    slope = 1.0 if high > -low else 0.0
+    width = high - low
+    if not width < np.inf:
+        return 1.0, np.inf, slope
+    upper_slope = min(max(high / width, 0.0), 1.0)
+    needed = max(-upper_slope * low, (1.0 - upper_slope) * high)
+    return upper_slope, needed * (1.0 + 1e-15) + TINY, slope
+
+
+@fused
+def _affine(
+    transposed: Array, lower: Array, upper: Array, centre_values: Array, middle: Array, spread: Array, size: Array, guess: Array
+) -> None:
+    """Add W centre, |W| radius, |W| largest and W centre_values to the four outputs, a column of W at a time; zero columns cost nothing."""
+    for i in range(transposed.shape[0]):
+        column = transposed[i]
+        centre = 0.5 * lower[i] + 0.5 * upper[i]
+        largest = max(abs(lower[i]), abs(upper[i]))
+        if largest == 0.0:
+            continue
+        # as interval.affine_interval: the radius around the rounded centre, with the rounding of the differences added
+        radius = max(upper[i] - centre, centre - lower[i]) + 4.0 * UNIT * largest
+        factor = centre_values[i]
+        for t in range(transposed.shape[1]):
+            weight = abs(column[t])
+            middle[t] += centre * column[t]
+            spread[t] += radius * weight
+            size[t] += largest * weight
+            guess[t] += factor * column[t]
+
+
+@strict
+def _bound_layer(
+    transposed: Array, bias: Array, lower: Array, upper: Array, centre_values: Array, error: float,
+    low: Array, high: Array, magnitude: Array, guess: Array,
+) -> float:  # fmt: skip
+    """Fills low, high, magnitude (m,) of an affine layer from bounds of its inputs, and guess, its value at about the centre.
+
+    Returns floor: what underflow may cost a row that is pushed through this layer.
+    """
+    m, n = len(bias), len(lower)
+    low[:] = bias
+    high[:] = 0.0
+    magnitude[:] = np.abs(bias)
+    guess[:m] = bias
+    _affine(transposed, lower, upper, centre_values, low, high, magnitude, guess)
+    inputs = 0.0
+    for i in range(n):
+        inputs += max(abs(lower[i]), abs(upper[i]))
+    floor = TINY + (m + n) * SMALLEST * (inputs + _sum(magnitude))
+    for t in range(m):
+        middle, spread, slack = low[t], high[t], error * magnitude[t] + TINY
+        low[t], high[t] = middle - spread - slack, middle + spread + slack
+        magnitude[t] *= 1.0 + error
+        # NaN comes from overflow only, and bounds nothing
+        low[t] = -np.inf if np.isnan(low[t]) else low[t]
+        high[t] = np.inf if np.isnan(high[t]) else high[t]
+    return np.inf if np.isnan(floor) else floor
+
+
+@strict
+def _descend(
+    layer: int, a: Array, spare: Array, used: Array, constant: float, error: float,
+    sizes: Array, starts: Array, places: Array, weights: Array, biases: Array, crown_errors: Array, floors: Array,
+    magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, kept: Array,
+) -> tuple[Array, float, float]:  # fmt: skip
+    """Push coefficients a (at least the widest layer long) of the inputs of `layer` down to the network's input.
+
+    Returns (coefficients (n,), constant, error). kept (h,) or (0,): takes the coefficients of every ReLU output on the way.
+    """
+    for k in range(layer - 1, -1, -1):
+        m, n, first = sizes[k + 1], sizes[k], starts[k]
+        last = first + m
+        row = a[:m]
+        if len(kept):
+            kept[first:last] = row
+        constant += _intercepts(row, intercept[first:last])
+        _through_relu(row, upper_slope[first:last], slope[first:last])
+        size, value = _sums(row, magnitude[first:last], biases[first:last])
+        error += crown_errors[k] * size + floors[k]
+        constant += value
+        matrix = weights[places[k] : places[k + 1]].reshape(m, n)
+        _combine(row, matrix, spare, used)
+        a, spare = spare, a
+    return a[: sizes[0]], constant, error
+
+
+@strict
+def walk(
+    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array,
+    interval_errors: Array, crown_errors: Array, support_error: float,
+    lower: Array, upper: Array, known_lower: Array, known_upper: Array,
+    low: Array, high: Array, magnitude: Array, upper_slope: Array, intercept: Array, slope: Array,
+    post_low: Array, post_high: Array, floors: Array, empty: Array,
+) -> None:  # fmt: skip
+    """Fills low, high, magnitude (B, H), the lines and bounds of every ReLU (B, h), floors (B, K) and empty (B,) for boxes lower, upper
+    (B, n). known_lower, known_upper (B or 1, h): pre-activation bounds that hold on the pieces. H counts the outputs, h does not."""
+    layers = len(sizes) - 1
+    widest = sizes.max()
+    a, spare, unused, point = np.empty(widest), np.empty(widest), np.empty(0), np.empty(sizes[0])
+    used = np.empty(widest + 1, np.int64)
+    centre_values, guess = np.empty(widest), np.empty(widest)
+    for b in range(len(lower)):
+        known = b if len(known_lower) > 1 else 0
+        for i in range(sizes[0]):
+            centre_values[i] = 0.5 * lower[b, i] + 0.5 * upper[b, i]
+        for k in range(layers):
+            m, n, first = sizes[k + 1], sizes[k], starts[k]
+            last = first + m
+            place = places[k]
+            before_low = lower[b] if k == 0 else post_low[b, starts[k - 1] : first]
+            before_high = upper[b] if k == 0 else post_high[b, starts[k - 1] : first]
+            floors[b, k] = _bound_layer(
+                transposed[place : places[k + 1]].reshape(n, m), biases[first:last], before_low, before_high, centre_values,
+                interval_errors[k], low[b, first:last], high[b, first:last], magnitude[b, first:last], guess,
+            )  # fmt: skip
+            if k == layers - 1:
+                break
+            for t in range(m):
+                place_t = first + t
+                if known_lower[known, place_t] > low[b, place_t]:
+                    low[b, place_t] = known_lower[known, place_t]
+                if known_upper[known, place_t] < high[b, place_t]:
+                    high[b, place_t] = known_upper[known, place_t]
+                empty[b] |= _ordered(low[b], high[b], place_t)
+            wanted = k > 0 and not empty[b]
+            for t in range(m):
+                place_t = first + t
+                if wanted and low[b, place_t] < 0.0 < high[b, place_t]:
+                    # The direction that may prove the neuron inactive goes first: then the other one is of no use to anybody.
+                    for sign in (1.0, -1.0) if guess[t] < 0.0 else (-1.0, 1.0):
+                        if high[b, place_t] <= 0.0:
+                            break
+                        for s in range(n):
+                            a[s] = sign * weights[place + t * n + s]
+                        c, constant, error = _descend(
+                            k, a, spare, used, sign * biases[place_t], crown_errors[k] * magnitude[b, place_t] + floors[b, k],
+                            sizes, starts, places, weights, biases, crown_errors, floors[b],
+                            magnitude[b], upper_slope[b], intercept[b], slope[b], unused,
+                        )  # fmt: skip
+                        bound = _concretise(c, lower[b], upper[b], constant, error, support_error, point)
+                        if sign > 0.0:
+                            high[b, place_t] = min(high[b, place_t], bound)
+                        else:
+                            low[b, place_t] = max(low[b, place_t], -bound)
+                    empty[b] |= _ordered(low[b], high[b], place_t)
+                lines = _lines(low[b, place_t], high[b, place_t])
+                upper_slope[b, place_t], intercept[b, place_t], slope[b, place_t] = lines
+                post_low[b, place_t] = max(low[b, place_t], 0.0)
+                post_high[b, place_t] = max(high[b, place_t], 0.0)
+                centre_values[t] = max(guess[t], 0.0)
+
+
+@strict
+def _ordered(low: Array, high: Array, t: int) -> bool:
+    """Whether the bounds of neuron t contradict each other: they are then exchanged, to keep the arithmetic clean."""
+    crossed = low[t] > high[t]
+    if crossed:
+        low[t], high[t] = high[t], low[t]
+    return crossed
+
+
+@strict
+def backward(
+    sizes: Array, starts: Array, places: Array, weights: Array, biases: Array, crown_errors: Array, floors: Array,
+    magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, rows: Array,
+    coefficients: Array, constant: Array, error: Array, kept: Array,
+) -> None:  # fmt: skip
+    """Linear upper bounds of rows (B, S, K) of the network's output: fills coefficients (B, S, n), constant, error (B, S), and kept
+    (B, S, h), the coefficients of the ReLU outputs. The rest is as `walk` filled it."""
+    layers = len(sizes) - 1
+    widest = sizes.max()
+    a, spare, used = np.empty(widest), np.empty(widest), np.empty(widest + 1, np.int64)
+    first, last, place = starts[layers - 1], starts[layers], places[layers - 1]
+    matrix = weights[place : places[layers]].reshape(sizes[layers], sizes[layers - 1])
+    for b in range(rows.shape[0]):
+        for s in range(rows.shape[1]):
+            size, value = _sums(rows[b, s], magnitude[b, first:last], biases[first:last])
+            _combine(rows[b, s], matrix, a, used)
+            c, total, charged = _descend(
+                layers - 1, a, spare, used, value, crown_errors[layers - 1] * size + floors[b, layers - 1],
+                sizes, starts, places, weights, biases, crown_errors, floors[b],
+                magnitude[b], upper_slope[b], intercept[b], slope[b], kept[b, s],
+            )  # fmt: skip
+            coefficients[b, s] = c
+            constant[b, s], error[b, s] = total, charged
