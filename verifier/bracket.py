@@ -21,7 +21,7 @@ class Status(Enum):
     TIMED_OUT = "The time limit was reached; the bracket holds. Raise --timeout to narrow it."
     OUT_OF_MEMORY = "The memory limit was reached; the bracket holds. Raise --memory to narrow it."
     INTERRUPTED = "Interrupted; the bracket holds. Run the same command again to go on."
-    UNDECIDED = "Pieces remain that float64 cannot settle; the bracket holds. The exact margin there is within rounding of zero."
+    UNDECIDED = "Pieces remain that rounding leaves open; the bracket holds. The margin there is within the rounding errors of zero."
     REPLAY_DIFFERS = "A witness is true in exact arithmetic but not in replay (or the reverse), so the verdict depends on rounding."
     UNBOUNDED_SEARCH = "No witness was found in an unbounded region; the proved end holds. Give a bounded region to decide."
 

@@ -7,6 +7,7 @@ region, and shrinks with it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf, isfinite
 
 import numpy as np
@@ -21,6 +22,7 @@ from verifier.search.question import Closed, Node, Witness
 from verifier.witness import enclose, exact_logits
 
 # Relative steps past a boundary point at which misclassification is tried to be certain.
+LARGER_STEPS = np.array([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2])  # where float32 rounding must be outdone
 EXACT_CHECKS = 3  # points whose enclosure straddles zero that are decided exactly, per call
 INSIDE = (1e-9, 1e-7)  # shares of a row's size by which a witness may keep away from the row's boundary
 STEPS = np.array([0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
@@ -30,6 +32,8 @@ STEPS = np.array([0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
 class Nearest(PiecewiseQuestion):
     """Targets are the rows z_k - z_label + slack >= 0, one per competing class k; `ball` is centred at the sample.
 
+    envelope (T,), one number >= 0 per target, separates what counts from what may count: the targets' own offsets hold it added, so
+    that a proof covers all that may be misclassified in float32; a witness must reach its row with it taken away. None: real semantics.
     limit: only points within this distance are searched (inf: as far as the incumbent). tolerance: relative. enough: the search
     may stop once the distance is proved to be at least this.
     """
@@ -39,6 +43,8 @@ class Nearest(PiecewiseQuestion):
     limit: float = inf
     enough: float = inf
     solver: str = "auto"
+    envelope: Array | None = None
+    root_parameter: float = -inf
     _balls: dict[float, Ball] = field(default_factory=dict)
 
     def region(self, target: int, parameter: float) -> Ball:
@@ -52,8 +58,6 @@ class Nearest(PiecewiseQuestion):
 
     def roots(self, budget: Budget) -> list[Node]:
         return self.covering(range(len(self.targets)), self.root_parameter)
-
-    root_parameter: float = -inf
 
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
         offset = linear.constant + linear.error
@@ -75,12 +79,13 @@ class Nearest(PiecewiseQuestion):
     def judge(self, points: Array, parameter: float) -> Witness | None:
         """The nearest point (n,) among points (B, n), moved a little outwards, that is certainly misclassified and beats the parameter."""
         center = self.ball.center
-        tried = center + (points[:, None, :] - center) * (1.0 + STEPS)[None, :, None]
+        steps = STEPS if self.envelope is None else np.concatenate([STEPS, LARGER_STEPS])
+        tried = center + (points[:, None, :] - center) * (1.0 + steps)[None, :, None]
         lower, upper = self.ball.limits.inner
         tried = np.clip(tried.reshape(-1, len(center)), lower, upper)
         lowers, uppers = enclose(self.network, tried)
         rows = np.concatenate([target.rows for target in self.targets])
-        offsets = np.concatenate([target.offsets for target in self.targets])
+        offsets = self.certain_offsets
         positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
         slack = 1e-14 * (np.abs(rows) @ np.maximum(np.abs(lowers), np.abs(uppers)).T + np.abs(offsets)[:, None])
         sure = (positive @ lowers.T + negative @ uppers.T + offsets[:, None] - slack >= 0).any(axis=0)
@@ -95,6 +100,12 @@ class Nearest(PiecewiseQuestion):
             if distance < -parameter and distance <= self.ball.radius and (best is None or -distance > best.value):
                 best = Witness(-distance, tried[index])
         return best
+
+    @property
+    def certain_offsets(self) -> Array:
+        """(T,): the offset that each target's row must reach zero with, for the point to be misclassified beyond doubt."""
+        offsets = np.concatenate([target.offsets for target in self.targets])
+        return offsets if self.envelope is None else np.nextafter(offsets - 2.0 * self.envelope * (1.0 + 1e-12), -inf)
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """A piece without open neurons is one convex program; elsewhere branch."""
@@ -136,11 +147,9 @@ class Nearest(PiecewiseQuestion):
 
 def certainly_misclassified(nearest: Nearest, x: Array) -> bool:
     """Whether some row is >= 0 at x (n,) in exact arithmetic."""
-    from fractions import Fraction
-
     logits = exact_logits(nearest.network, x)
-    for target in nearest.targets:
-        for row, offset in zip(target.rows, target.offsets, strict=True):
-            if sum((Fraction(float(c)) * z for c, z in zip(row, logits, strict=True) if c), Fraction(float(offset))) >= 0:
-                return True
-    return False
+    rows = np.concatenate([target.rows for target in nearest.targets]).tolist()
+    return any(
+        sum((Fraction(c) * z for c, z in zip(row, logits, strict=True) if c), Fraction(offset)) >= 0
+        for row, offset in zip(rows, nearest.certain_offsets.tolist(), strict=True)
+    )

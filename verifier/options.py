@@ -20,7 +20,8 @@ def check(
     semantics: str = "real",
 ) -> None:
     """Raise InputError for a value that makes no sense, naming the option and what it may be."""
-    _positive("timeout", timeout, "seconds")
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+        raise InputError("timeout", f"{timeout!r} is not a number of seconds.", "Give a number of seconds, 0 or more.")
     _positive("memory", memory, "GB")
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise InputError("workers", f"{workers!r} is not a number of workers.", "Give a whole number >= 1.")

@@ -19,6 +19,8 @@ from problems.network import Network
 from problems.regions.ball import Ball
 from problems.regions.base import Region
 from problems.regions.box import Box
+from verifier import options
+from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
@@ -62,7 +64,7 @@ class Setting:
     tolerance: float
     solver: str
     memory: float | None = None
-    slack: float = 0.0
+    float32: bool = False
 
 
 def radius(
@@ -90,6 +92,9 @@ def radius(
     tolerance relative; skip: sample numbers not asked for. A sample already misclassified has radius 0; where no misclassified point
     exists the radius is inf and the status EMPTY. Raises InputError on bad input.
     """
+    options.check(
+        timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
+    )  # fmt: skip
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
@@ -126,12 +131,8 @@ def prepare(
         raise RegionError("region", "a radius is sought in a box.", "Give the box the data live in.")
     if box is not None:
         chosen.check_inside(box)
-    if not tolerance > 0:
-        raise InputError("tolerance", f"{tolerance} is not positive.", "Give a relative tolerance such as 1e-6.")
     exponent = Ball(np.zeros(1), 0.0, norm).norm  # type: ignore[arg-type]  # checks the name of the norm
-    if semantics != "real":
-        raise InputError("semantics", f"{semantics!r} is not available for radii.", "Radii speak about the stored weights: use real.")
-    return Setting(net, exponent, box, tolerance, solver, memory), chosen
+    return Setting(net, exponent, box, tolerance, solver, memory, semantics == "float32"), chosen
 
 
 def attacked_tasks(
@@ -156,7 +157,7 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         budget.interrupt = interrupt
     question = pose(setting, task)
     if certainly_misclassified(question, task.x):
-        return Radius(task.sample, task.label, Bracket("min", 0.0, 0.0, Status.CLOSED, task.x, seconds=budget.elapsed))
+        return Radius(task.sample, task.label, Bracket("min", 0.0, 0.0, Status.CLOSED, task.x, _semantics(question), budget.elapsed))
     incumbent = None if task.start is None else question.judge(task.start[None], -inf)
     attacked = inf if incumbent is None else -incumbent.value
     reach = question.ball.norm_upper(_farthest(question.ball)) if setting.box is not None and _bounded(setting.box) else inf
@@ -182,19 +183,21 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         limit *= 4.0
     # What a search proves within a limit says nothing beyond it.
     known = inf if limit == reach else limit
-    return Radius(task.sample, task.label, _bracket(search, status, budget, proved, known, stats | {"attack": attacked}))
+    return Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
 
 
 def pose(setting: Setting, task: Task) -> Nearest:
-    """The question for one sample, with a row z_k - z_label (+ slack) per competing class k."""
+    """The question for one sample, with a row z_k - z_label per competing class k."""
     classes = setting.network.output_size
     ball = Ball(task.x, inf, setting.norm, setting.box)
-    targets = []
+    logits = _envelope(setting, task, ball) if setting.float32 else np.zeros(classes)
+    envelope = up(np.delete(logits, task.label) + logits[task.label])
+    targets: list[Target] = []
     for k in range(classes):
         if k != task.label:
             row = np.zeros((1, classes))
             row[0, k], row[0, task.label] = 1.0, -1.0
-            targets.append(Target(ball, row, np.full(1, setting.slack)))
+            targets.append(Target(ball, row, envelope[len(targets) : len(targets) + 1] * float(setting.float32)))
     return Nearest(
         setting.network,
         tuple(targets),
@@ -203,7 +206,22 @@ def pose(setting: Setting, task: Task) -> Nearest:
         enough=task.enough,
         solver=setting.solver,
         splitting="neuron",
+        envelope=envelope if setting.float32 else None,
     )
+
+
+def _envelope(setting: Setting, task: Task, ball: Ball) -> Array:
+    """(K,): how far float32 logits may lie from the exact ones, over the box, or else over the ball of the attack's point."""
+    from verifier.bounds.envelope import float32_envelope
+
+    if setting.box is None or not _bounded(setting.box):
+        if task.start is None:
+            raise InputError("semantics", "float32 needs a bounded region or an attack that succeeds.", "Give --box, or use real.")
+        ball = ball.with_radius(1.01 * ball.norm_upper(task.start))
+    envelope = float32_envelope(setting.network, *ball.bounding_box())
+    if not np.isfinite(envelope).all():
+        raise InputError(setting.network.name, "may overflow in float32 on this region.", "Use the semantics real.")
+    return envelope
 
 
 def _search(question: Nearest, incumbent: Witness | None) -> Search:
@@ -213,14 +231,20 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     return search
 
 
-def _bracket(search: Search, status: Status, budget: Budget, proved: float, known: float, stats: dict[str, Any]) -> Bracket:
+def _bracket(
+    search: Search, question: Nearest, status: Status, budget: Budget, proved: float, known: float, stats: dict[str, Any]
+) -> Bracket:
     upper = inf if search.witness is None else -search.lower
     searched = min(-search.upper, known) if search.started else 0.0
     if search.witness is None and status.finished and searched == inf:
         status = Status.EMPTY
     lower = min(max(proved, searched, 0.0), upper)
     witness = None if search.witness is None else search.witness.point
-    return Bracket("min", lower, upper, status, witness, seconds=budget.elapsed, stats=stats)
+    return Bracket("min", lower, upper, status, witness, _semantics(question), budget.elapsed, stats)
+
+
+def _semantics(question: Nearest) -> str:
+    return "real" if question.envelope is None else "float32"
 
 
 def _bounded(box: Box) -> bool:

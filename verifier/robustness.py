@@ -7,11 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import product
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from problems import readers, vnnlib
 from problems.errors import InputError
@@ -24,6 +26,7 @@ from verifier.bracket import Bracket, Status
 from verifier.milp import WholeProgram
 from verifier.piecewise import Splitting
 from verifier.search.budget import Budget
+from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
 from verifier.violation import Violation, targets_of
 
@@ -86,8 +89,9 @@ def verify(
         status = search.run(budget, progress)
         whole.close_sessions()
         return _verdict(question, search, status, budget)
-    threads = workers or 2
-    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as executor:
+    threads = workers or default_workers()
+    # Parallel batches, each with single-threaded products: small matrices gain nothing from more threads inside.
+    with threadpool_limits(1), ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as executor:
         search = Search(question, batch=_batch(net), executor=executor, workers=threads)
         status = _work(question, search, budget, device=device, seed=seed, progress=progress)
     return _verdict(question, search, status, budget)
@@ -125,24 +129,27 @@ def _work(question: Violation, search: Search, budget: Budget, *, device: str, s
     return search.run(budget, progress)
 
 
-def attack(question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0, restarts: int = 8) -> None:
-    """Offer the search what projected gradient ascent finds for the targets still open; at most a tenth of the time left, or 10 s."""
+def attack(question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0) -> None:
+    """Offer the search what projected gradient ascent finds for the targets still open; at most a tenth of the time left, or 10 s.
+
+    A first pass starts from the centres alone, which settles most falsifiable targets at once; the second restarts at random, more
+    often where a restart is cheap.
+    """
     from verifier.attacks.pgd import maximise
 
     allowed = min(10.0, 0.1 * budget.remaining) if isfinite(budget.deadline) else 10.0
     end = time.monotonic() + allowed
-    live = sorted({node.target for node in search.frontier()})
-    for number, target in enumerate(live):
+    live = sorted({node.target for node in search.frontier() if question.targets[node.target].inputs is None})
+    passes = (0, 100 if question.splitting == "input" else 16)
+    for number, (restarts, target) in enumerate(product(passes, live)):
         wanted = question.targets[target]
         left = end - time.monotonic()
         if search.lower >= 0 or left <= 0:
             return
-        if wanted.inputs is not None:
-            continue
         low, high = wanted.region.bounding_box()
         points, _ = maximise(
             question.network, low, high, wanted.rows, wanted.offsets, restarts=restarts, steps=60, seed=seed, device=device,
-            deadline=time.monotonic() + left / (len(live) - number),
+            deadline=time.monotonic() + left / (len(passes) * len(live) - number),
         )  # fmt: skip
         inside = np.stack([wanted.region.clip(point) for point in points[:4]])
         search.offer(question.judge(inside, [target] * len(inside)))

@@ -1,7 +1,7 @@
 """The nearest misclassified points that can be found: upper ends of exact radii.
 
-FAB descends from the sample, from samples of other classes and from random points, for every target class; where nothing is found
-PGD climbs a ladder of radii. What is left is settled in exact arithmetic by `witness`.
+FAB descends from the sample, from samples of other classes, from random points and from around the best points, for every target
+class; where nothing is found PGD climbs a ladder of radii. What is left is settled by proof in `witness`.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NORMS = (1, 2, inf)
 MOST_TARGETS = 9  # classes tried per sample: those with the largest logits at the sample
 MOST_SAMPLES = 256  # searched together
 # (retreat, overshoot) of the descents that follow exploration, each from the best points so far.
-SETTLING = ((0.97, 1.02), (0.99, 1.005))
+SETTLING = ((0.97, 1.02), (0.99, 1.005), (0.997, 1.002))
 PAST = 1 + 1e-7
 CHECKING = 0.1  # share of the time kept for the final checks
 RUNGS = 24  # of the ladder of radii; each doubles the radius
@@ -48,7 +48,7 @@ def nearest(
     """For every sample a near point at which z_k >= z_label for some k != label.
 
     x (N, n) float64 inside the box (a Box, or (lower (n,), upper (n,)), or None for R^n), labels (N,); `steps` per descent, of which there
-    are restarts + 3. Returns (points (N, n), distances (N,)): float64 points in the box whose margin is proved to be >= 0 in real
+    are restarts + 4. Returns (points (N, n), distances (N,)): float64 points in the box whose margin is proved to be >= 0 in real
     arithmetic, and their distances from the samples rounded up, so upper bounds on the exact radii. inf (and the sample itself) where
     nothing was found: that proves nothing. A sample that is already misclassified comes back with distance 0. `deadline` is an instant of
     time.monotonic().
@@ -139,7 +139,8 @@ class _Search:
         self._climb(todo, deadline)
         for restart in range(restarts):
             pairs = everything if restart < 2 else self._leading(todo, 3)
-            starts = self._other_samples(pairs, restart // 2) if restart % 2 == 0 else self._random(pairs)
+            kinds = (self._other_samples(pairs, restart // 3), self._shaken(pairs), self._random(pairs))
+            starts = kinds[restart % 3]
             self._descend(pairs, starts, 0.9, 1.05, deadline)
         for retreat, overshoot in SETTLING:
             pairs = self._leading(todo, 3)
@@ -251,6 +252,12 @@ class _Search:
         known = np.where(met, reach, np.median(reach[met]) if met.any() else 1.0)
         length = known * self.generator.uniform(0.5, 1.0, len(reach)) / np.linalg.norm(direction, ord=self.norm, axis=1)
         return np.clip(origins + direction * length[:, None], self.lower, self.upper)
+
+    def _shaken(self, pairs: tuple[Array, Array]) -> Array:
+        """Starts around the best points known: each coordinate moved by up to a third of the largest displacement."""
+        shift = self.points[pairs] - self.x[pairs[0]]
+        noise = self.generator.uniform(-1, 1, shift.shape) * np.abs(shift).max(axis=1, keepdims=True) / 3
+        return np.clip(self.points[pairs] + noise, self.lower, self.upper)
 
     def _climb(self, todo: Array, deadline: float | None) -> None:
         """PGD on balls of doubling radius for the samples of which no target was reached."""

@@ -26,6 +26,8 @@ Array = np.ndarray
 UNIT = 2.0**-53
 SMALLEST = 2.0**-1074
 TINY = 1e-280  # as in rounding.py
+# Layers with fewer inputs are multiplied column by column (measured).
+NARROW = 16
 
 strict = numba.njit(cache=True, nogil=True, error_model="numpy")
 # a * b + c in one rounding instead of two
@@ -54,6 +56,14 @@ def _combine(a: Array, matrix: Array, out: Array, used: Array) -> None:
         factor, row = a[used[rest]], matrix[used[rest]]
         for c in range(n):
             out[c] += factor * row[c]
+
+
+@any_order
+def _dot(a: Array, b: Array) -> float:
+    total = 0.0
+    for t in range(a.shape[0]):
+        total += a[t] * b[t]
+    return total
 
 
 @any_order
@@ -182,7 +192,7 @@ def _bound_layer(
 @strict
 def _descend(
     layer: int, a: Array, spare: Array, used: Array, constant: float, error: float,
-    sizes: Array, starts: Array, places: Array, weights: Array, biases: Array, crown_errors: Array, floors: Array,
+    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array, crown_errors: Array, floors: Array,
     magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, kept: Array,
 ) -> tuple[Array, float, float]:  # fmt: skip
     """Push coefficients a (at least the widest layer long) of the inputs of `layer` down to the network's input.
@@ -200,8 +210,12 @@ def _descend(
         size, value = _sums(row, magnitude[first:last], biases[first:last])
         error += crown_errors[k] * size + floors[k]
         constant += value
-        matrix = weights[places[k] : places[k + 1]].reshape(m, n)
-        _combine(row, matrix, spare, used)
+        if n < NARROW:
+            columns = transposed[places[k] : places[k + 1]].reshape(n, m)
+            for i in range(n):
+                spare[i] = _dot(row, columns[i])
+        else:
+            _combine(row, weights[places[k] : places[k + 1]].reshape(m, n), spare, used)
         a, spare = spare, a
     return a[: sizes[0]], constant, error
 
@@ -256,7 +270,7 @@ def walk(
                             a[s] = sign * weights[place + t * n + s]
                         c, constant, error = _descend(
                             k, a, spare, used, sign * biases[place_t], crown_errors[k] * magnitude[b, place_t] + floors[b, k],
-                            sizes, starts, places, weights, biases, crown_errors, floors[b],
+                            sizes, starts, places, weights, transposed, biases, crown_errors, floors[b],
                             magnitude[b], upper_slope[b], intercept[b], slope[b], unused,
                         )  # fmt: skip
                         bound = _concretise(c, lower[b], upper[b], constant, error, support_error, point)
@@ -283,7 +297,7 @@ def _ordered(low: Array, high: Array, t: int) -> bool:
 
 @strict
 def backward(
-    sizes: Array, starts: Array, places: Array, weights: Array, biases: Array, crown_errors: Array, floors: Array,
+    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array, crown_errors: Array, floors: Array,
     magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, rows: Array,
     coefficients: Array, constant: Array, error: Array, kept: Array,
 ) -> None:  # fmt: skip
@@ -300,7 +314,7 @@ def backward(
             _combine(rows[b, s], matrix, a, used)
             c, total, charged = _descend(
                 layers - 1, a, spare, used, value, crown_errors[layers - 1] * size + floors[b, layers - 1],
-                sizes, starts, places, weights, biases, crown_errors, floors[b],
+                sizes, starts, places, weights, transposed, biases, crown_errors, floors[b],
                 magnitude[b], upper_slope[b], intercept[b], slope[b], kept[b, s],
             )  # fmt: skip
             coefficients[b, s] = c

@@ -14,6 +14,7 @@ import numpy as np
 from problems.errors import InputError
 from problems.maps import Array
 from problems.regions.base import Region
+from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
 from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
@@ -79,6 +80,9 @@ def dro(
         raise InputError("epsilon", "is empty.", "Give at least one number >= 0.")
     for value in epsilon:
         check_epsilon(float(value))
+    options.check(
+        timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
+    )  # fmt: skip
     budget = Budget(timeout, None if memory is None else memory * 1e9)
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
