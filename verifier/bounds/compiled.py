@@ -22,7 +22,7 @@ class Chain:
     """A network of layers x -> relu(W x + b), one after the other, packed for the kernel.
 
     sizes (K + 1,): input size and the size of each affine layer; starts (K + 1,): where layer k stands in a vector over all of them;
-    places (K + 1,): where its weights stand in `weights` (row by row) and `transposed` (column by column); errors (K,) as in kernel.py.
+    places (K + 1,): where its weights stand in `weights` (row by row), `transposed` and, without signs, `absolute` (column by column); errors (K,) as in kernel.py.
     """
 
     sizes: Array
@@ -30,6 +30,7 @@ class Chain:
     places: Array
     weights: Array
     transposed: Array
+    absolute: Array
     biases: Array
     interval_errors: Array
     crown_errors: Array
@@ -73,6 +74,7 @@ def _pack(network: Network) -> Chain | None:
         places=np.cumsum([0, *(matrix.size for matrix in weights)]),
         weights=np.concatenate([matrix.ravel() for matrix in weights]),
         transposed=np.concatenate([matrix.T.ravel() for matrix in weights]),
+        absolute=np.concatenate([np.abs(matrix.T).ravel() for matrix in weights]),
         biases=np.concatenate([node.bias for node in affine]),
         interval_errors=np.array([4.0 * small for small, _ in gammas]),
         crown_errors=np.array([2.0 * large for _, large in gammas]),
@@ -99,7 +101,7 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propa
     upper_slope, intercept, slope, post_low, post_high = (np.empty((batch, h)) for _ in range(5))
     floors = np.empty((batch, chain.layers))
     kernel.walk(
-        chain.sizes, chain.starts, chain.places, chain.weights, chain.transposed, chain.biases,
+        chain.sizes, chain.starts, chain.places, chain.weights, chain.transposed, chain.absolute, chain.biases,
         chain.interval_errors, chain.crown_errors, chain.support_error,
         _plain(pieces.lower), _plain(pieces.upper), _plain(known[0]), _plain(known[1]),
         low, high, magnitude, upper_slope, intercept, slope, post_low, post_high, floors, pieces.empty,

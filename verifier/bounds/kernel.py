@@ -85,14 +85,6 @@ def _intercepts(a: Array, intercept: Array) -> float:
     return value
 
 
-@any_order
-def _sum(values: Array) -> float:
-    total = 0.0
-    for t in range(values.shape[0]):
-        total += values[t]
-    return total
-
-
 @strict
 def _through_relu(a: Array, upper_slope: Array, slope: Array) -> None:
     """Coefficients of relu(z) become coefficients of z: the upper line where positive, the lower slope elsewhere (NaN included)."""
@@ -138,54 +130,39 @@ def _lines(low: float, high: float) -> tuple[float, float, float]:
     return upper_slope, needed * (1.0 + 1e-15) + TINY, slope
 
 
-@fused
-def _affine(
-    transposed: Array, lower: Array, upper: Array, centre_values: Array, middle: Array, spread: Array, size: Array, guess: Array
-) -> None:
-    """Add W centre, |W| radius, |W| largest and W centre_values to the four outputs, a column of W at a time; zero columns cost nothing."""
-    for i in range(transposed.shape[0]):
-        column = transposed[i]
-        centre = 0.5 * lower[i] + 0.5 * upper[i]
-        largest = max(abs(lower[i]), abs(upper[i]))
-        if largest == 0.0:
-            continue
-        # as interval.affine_interval: the radius around the rounded centre, with the rounding of the differences added
-        radius = max(upper[i] - centre, centre - lower[i]) + 4.0 * UNIT * largest
-        factor = centre_values[i]
-        for t in range(transposed.shape[1]):
-            weight = abs(column[t])
-            middle[t] += centre * column[t]
-            spread[t] += radius * weight
-            size[t] += largest * weight
-            guess[t] += factor * column[t]
-
-
 @strict
 def _bound_layer(
-    transposed: Array, bias: Array, lower: Array, upper: Array, centre_values: Array, error: float,
-    low: Array, high: Array, magnitude: Array, guess: Array,
+    transposed: Array, absolute: Array, bias: Array, lower: Array, upper: Array, centre_values: Array, error: float,
+    low: Array, high: Array, magnitude: Array, guess: Array, centre: Array, radius: Array, largest: Array, used: Array,
 ) -> float:  # fmt: skip
     """Fills low, high, magnitude (m,) of an affine layer from bounds of its inputs, and guess, its value at about the centre.
 
-    Returns floor: what underflow may cost a row that is pushed through this layer.
+    As interval.affine_interval. Returns floor: what underflow may cost a row that is pushed through this layer.
     """
     m, n = len(bias), len(lower)
-    low[:] = bias
-    high[:] = 0.0
-    magnitude[:] = np.abs(bias)
-    guess[:m] = bias
-    _affine(transposed, lower, upper, centre_values, low, high, magnitude, guess)
     inputs = 0.0
     for i in range(n):
-        inputs += max(abs(lower[i]), abs(upper[i]))
-    floor = TINY + (m + n) * SMALLEST * (inputs + _sum(magnitude))
+        centre[i] = 0.5 * lower[i] + 0.5 * upper[i]
+        largest[i] = max(abs(lower[i]), abs(upper[i]))
+        # the radius around the rounded centre, with the rounding of the differences added
+        radius[i] = max(upper[i] - centre[i], centre[i] - lower[i]) + 4.0 * UNIT * largest[i]
+        inputs += largest[i]
+    _combine(centre[:n], transposed, low, used)
+    _combine(radius[:n], absolute, high, used)
+    _combine(largest[:n], absolute, magnitude, used)
+    _combine(centre_values[:n], transposed, guess, used)
+    floor = TINY
     for t in range(m):
-        middle, spread, slack = low[t], high[t], error * magnitude[t] + TINY
+        guess[t] += bias[t]
+        size = magnitude[t] + abs(bias[t])
+        middle, spread, slack = low[t] + bias[t], high[t], error * size + TINY
         low[t], high[t] = middle - spread - slack, middle + spread + slack
-        magnitude[t] *= 1.0 + error
+        magnitude[t] = size * (1.0 + error)
+        floor += (m + n) * SMALLEST * magnitude[t]
         # NaN comes from overflow only, and bounds nothing
         low[t] = -np.inf if np.isnan(low[t]) else low[t]
         high[t] = np.inf if np.isnan(high[t]) else high[t]
+    floor += (m + n) * SMALLEST * inputs
     return np.inf if np.isnan(floor) else floor
 
 
@@ -221,8 +198,90 @@ def _descend(
 
 
 @strict
+def _tighten(low: Array, high: Array, known_low: Array, known_high: Array) -> bool:
+    """Intersect with known bounds (m,); whether they contradict each other somewhere."""
+    crossed = False
+    for t in range(low.shape[0]):
+        low[t] = max(low[t], known_low[t])
+        high[t] = min(high[t], known_high[t])
+        crossed |= low[t] > high[t]
+    return crossed
+
+
+@strict
+def _exchange(low: Array, high: Array) -> None:
+    """Contradicting bounds are exchanged, to keep the arithmetic clean: the piece is answered by `empty`."""
+    for t in range(low.shape[0]):
+        if low[t] > high[t]:
+            low[t], high[t] = high[t], low[t]
+
+
+@strict
+def _piece(
+    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, absolute: Array, biases: Array,
+    interval_errors: Array, crown_errors: Array, support_error: float,
+    lower: Array, upper: Array, known_lower: Array, known_upper: Array,
+    low: Array, high: Array, magnitude: Array, upper_slope: Array, intercept: Array, slope: Array,
+    post_low: Array, post_high: Array, floors: Array, empty: bool, room: Array, used: Array,
+) -> bool:  # fmt: skip
+    """`walk` for one piece; returns whether it is empty. room (9, widest): scratch."""
+    a, spare, centre_values, guess, centre, radius, largest, point, unused = (
+        room[0], room[1], room[2], room[3], room[4], room[5], room[6], room[7], room[8][:0],
+    )  # fmt: skip
+    layers = len(sizes) - 1
+    for i in range(sizes[0]):
+        centre_values[i] = 0.5 * lower[i] + 0.5 * upper[i]
+    before_low, before_high = lower, upper
+    for k in range(layers):
+        m, n, first, place = sizes[k + 1], sizes[k], starts[k], places[k]
+        last = first + m
+        low_k, high_k, magnitude_k, bias_k = low[first:last], high[first:last], magnitude[first:last], biases[first:last]
+        floors[k] = _bound_layer(
+            transposed[place : places[k + 1]].reshape(n, m), absolute[place : places[k + 1]].reshape(n, m), bias_k,
+            before_low, before_high, centre_values, interval_errors[k],
+            low_k, high_k, magnitude_k, guess, centre, radius, largest, used,
+        )  # fmt: skip
+        if k == layers - 1:
+            break
+        if _tighten(low_k, high_k, known_lower[first:last], known_upper[first:last]):
+            empty = True
+            _exchange(low_k, high_k)
+        if k > 0 and not empty:
+            for t in range(m):
+                if not low_k[t] < 0.0 < high_k[t]:
+                    continue
+                # The direction that may prove the neuron inactive goes first: then the other one is of no use to anybody.
+                sign = 1.0 if guess[t] < 0.0 else -1.0
+                for _ in range(2):
+                    row = weights[place + t * n : place + (t + 1) * n]
+                    for s in range(n):
+                        a[s] = sign * row[s]
+                    c, constant, error = _descend(
+                        k, a, spare, used, sign * bias_k[t], crown_errors[k] * magnitude_k[t] + floors[k],
+                        sizes, starts, places, weights, transposed, biases, crown_errors, floors,
+                        magnitude, upper_slope, intercept, slope, unused,
+                    )  # fmt: skip
+                    bound = _concretise(c, lower, upper, constant, error, support_error, point)
+                    if sign > 0.0:
+                        high_k[t] = min(high_k[t], bound)
+                        if high_k[t] <= 0.0:
+                            break
+                    else:
+                        low_k[t] = max(low_k[t], -bound)
+                    sign = -sign
+                empty |= low_k[t] > high_k[t]
+            if empty:
+                _exchange(low_k, high_k)
+        before_low, before_high = post_low[first:last], post_high[first:last]
+        for t in range(m):
+            upper_slope[first + t], intercept[first + t], slope[first + t] = _lines(low_k[t], high_k[t])
+            before_low[t], before_high[t], centre_values[t] = max(low_k[t], 0.0), max(high_k[t], 0.0), max(guess[t], 0.0)
+    return empty
+
+
+@strict
 def walk(
-    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array,
+    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, absolute: Array, biases: Array,
     interval_errors: Array, crown_errors: Array, support_error: float,
     lower: Array, upper: Array, known_lower: Array, known_upper: Array,
     low: Array, high: Array, magnitude: Array, upper_slope: Array, intercept: Array, slope: Array,
@@ -230,69 +289,16 @@ def walk(
 ) -> None:  # fmt: skip
     """Fills low, high, magnitude (B, H), the lines and bounds of every ReLU (B, h), floors (B, K) and empty (B,) for boxes lower, upper
     (B, n). known_lower, known_upper (B or 1, h): pre-activation bounds that hold on the pieces. H counts the outputs, h does not."""
-    layers = len(sizes) - 1
     widest = sizes.max()
-    a, spare, unused, point = np.empty(widest), np.empty(widest), np.empty(0), np.empty(sizes[0])
-    used = np.empty(widest + 1, np.int64)
-    centre_values, guess = np.empty(widest), np.empty(widest)
+    room, used = np.empty((9, widest)), np.empty(widest + 1, np.int64)
     for b in range(len(lower)):
         known = b if len(known_lower) > 1 else 0
-        for i in range(sizes[0]):
-            centre_values[i] = 0.5 * lower[b, i] + 0.5 * upper[b, i]
-        for k in range(layers):
-            m, n, first = sizes[k + 1], sizes[k], starts[k]
-            last = first + m
-            place = places[k]
-            before_low = lower[b] if k == 0 else post_low[b, starts[k - 1] : first]
-            before_high = upper[b] if k == 0 else post_high[b, starts[k - 1] : first]
-            floors[b, k] = _bound_layer(
-                transposed[place : places[k + 1]].reshape(n, m), biases[first:last], before_low, before_high, centre_values,
-                interval_errors[k], low[b, first:last], high[b, first:last], magnitude[b, first:last], guess,
-            )  # fmt: skip
-            if k == layers - 1:
-                break
-            for t in range(m):
-                place_t = first + t
-                if known_lower[known, place_t] > low[b, place_t]:
-                    low[b, place_t] = known_lower[known, place_t]
-                if known_upper[known, place_t] < high[b, place_t]:
-                    high[b, place_t] = known_upper[known, place_t]
-                empty[b] |= _ordered(low[b], high[b], place_t)
-            wanted = k > 0 and not empty[b]
-            for t in range(m):
-                place_t = first + t
-                if wanted and low[b, place_t] < 0.0 < high[b, place_t]:
-                    # The direction that may prove the neuron inactive goes first: then the other one is of no use to anybody.
-                    for sign in (1.0, -1.0) if guess[t] < 0.0 else (-1.0, 1.0):
-                        if high[b, place_t] <= 0.0:
-                            break
-                        for s in range(n):
-                            a[s] = sign * weights[place + t * n + s]
-                        c, constant, error = _descend(
-                            k, a, spare, used, sign * biases[place_t], crown_errors[k] * magnitude[b, place_t] + floors[b, k],
-                            sizes, starts, places, weights, transposed, biases, crown_errors, floors[b],
-                            magnitude[b], upper_slope[b], intercept[b], slope[b], unused,
-                        )  # fmt: skip
-                        bound = _concretise(c, lower[b], upper[b], constant, error, support_error, point)
-                        if sign > 0.0:
-                            high[b, place_t] = min(high[b, place_t], bound)
-                        else:
-                            low[b, place_t] = max(low[b, place_t], -bound)
-                    empty[b] |= _ordered(low[b], high[b], place_t)
-                lines = _lines(low[b, place_t], high[b, place_t])
-                upper_slope[b, place_t], intercept[b, place_t], slope[b, place_t] = lines
-                post_low[b, place_t] = max(low[b, place_t], 0.0)
-                post_high[b, place_t] = max(high[b, place_t], 0.0)
-                centre_values[t] = max(guess[t], 0.0)
-
-
-@strict
-def _ordered(low: Array, high: Array, t: int) -> bool:
-    """Whether the bounds of neuron t contradict each other: they are then exchanged, to keep the arithmetic clean."""
-    crossed = low[t] > high[t]
-    if crossed:
-        low[t], high[t] = high[t], low[t]
-    return crossed
+        empty[b] = _piece(
+            sizes, starts, places, weights, transposed, absolute, biases, interval_errors, crown_errors, support_error,
+            lower[b], upper[b], known_lower[known], known_upper[known],
+            low[b], high[b], magnitude[b], upper_slope[b], intercept[b], slope[b], post_low[b], post_high[b], floors[b], empty[b],
+            room, used,
+        )  # fmt: skip
 
 
 @strict
