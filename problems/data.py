@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from problems.errors import DataError
+from problems.errors import DataError, NetworkError
 from problems.network import Network
 from problems.regions.base import Region
 from problems.regions.box import Box
@@ -93,7 +93,9 @@ class Dataset:
                 )
 
     def check_fits(self, network: Network) -> None:
-        """Raise DataError unless the samples are inputs of the network and the labels are among its outputs."""
+        """Raise DataError unless the samples are inputs of the network and the labels among its outputs; NetworkError for one output."""
+        if network.output_size < 2:
+            raise NetworkError(network.name, "has one output, so nothing can be misclassified.", "Give a classifier: one logit per class.")
         if self.x.shape[1] != network.input_size:
             raise DataError(self.name, f"samples have {self.x.shape[1]} numbers, {network.name} takes {network.input_size}.")
         if self.y.max() >= network.output_size:

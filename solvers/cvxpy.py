@@ -37,9 +37,9 @@ class CvxpySession(Session):
 
     def _load(self) -> None:
         """Each solve builds the problem anew; only whether a solver for it is installed is known now."""
-        if Capability.INTEGER_QUADRATIC in self._program.needs and not _integer_quadratic_solver():
-            problem = "it finds no solver for integer variables with a quadratic objective or cones."
-            raise SolverUnavailableError("solver cvxpy", problem, "Install pyscipopt or gurobipy.")
+        if Capability.INTEGER_QUADRATIC in self._program.needs and not _integer_quadratic_solver(self._program):
+            problem = "it finds no solver for integer variables with a quadratic objective or cones of this size."
+            raise SolverUnavailableError("solver cvxpy", problem, "Install pyscipopt, or gurobipy with a licence that is large enough.")
 
     def _solve(self, limits: Limits) -> Outcome:
         program = self._program
@@ -74,8 +74,14 @@ class CvxpySession(Session):
         )
 
 
-def _integer_quadratic_solver() -> str:
-    return next((name for name in ("SCIP", "GUROBI") if name in cvxpy.installed_solvers()), "")
+def _integer_quadratic_solver(program: Program) -> str:
+    """SCIP, GUROBI (where its licence takes the program), or "" where neither does."""
+    installed = cvxpy.installed_solvers()
+    if "SCIP" in installed or "GUROBI" not in installed:
+        return "SCIP" if "SCIP" in installed else ""
+    from solvers.gurobi import GurobiSession, too_large
+
+    return "" if GurobiSession.complaint() or too_large(program) else "GUROBI"
 
 
 def _problem(program: Program) -> tuple[Any, list[Any], list[Any], Any]:
@@ -108,7 +114,7 @@ def _problem(program: Program) -> tuple[Any, list[Any], list[Any], Any]:
 def _solver(program: Program, time_limit: float) -> dict[str, Any]:
     limited = time_limit < inf
     if Capability.INTEGER_QUADRATIC in program.needs:
-        if _integer_quadratic_solver() == "GUROBI":
+        if _integer_quadratic_solver(program) == "GUROBI":
             return {"solver": "GUROBI", "Threads": 1} | ({"TimeLimit": time_limit} if limited else {})
         return {"solver": "SCIP"} | ({"scip_params": {"limits/time": time_limit}} if limited else {})
     if program.has_quadratic or program.cones:

@@ -1,4 +1,4 @@
-"""Gurobi, where it starts. The restricted licence that comes with the package takes 2000 variables and rows; past it, HiGHS takes over.
+"""Gurobi, where it starts. The restricted licence that comes with the package takes 2000 variables and rows; past it, another backend takes over.
 
 A row with two different finite sides gets a slack variable (a.x - s = 0, row_lower <= s <= row_upper) and keeps it.
 """
@@ -63,8 +63,13 @@ def restricted() -> bool:
     return False
 
 
+def too_large(program: Program) -> bool:
+    """Whether the licence refuses a program of this size. Raises SolverUnavailableError where there is no licence."""
+    return max(program.variables, program.rows) > _SMALL and restricted()
+
+
 class GurobiSession(Session):
-    """One Gurobi model on one thread. When edits make it too large for the licence, a HiGHS session continues, with one warning."""
+    """One Gurobi model on one thread. When edits make it too large for the licence, another session continues, with one warning."""
 
     name = "gurobi"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
@@ -80,7 +85,7 @@ class GurobiSession(Session):
 
     def _load(self) -> None:
         program = self._program
-        if max(program.variables, program.rows) > _SMALL and restricted():
+        if too_large(program):
             raise SolverUnavailableError(
                 "solver gurobi", f"its restricted licence takes {_SMALL} variables and rows, not {program.variables} and {program.rows}."
             )
@@ -256,8 +261,8 @@ def _bounded(values: Array) -> Array:
 
 
 def _successor(program: Program) -> Session:
-    from solvers.registry import choose, open_session
+    from solvers.registry import session_class, without_gurobi
 
-    other = choose(program)
+    other = without_gurobi(program)
     logger.warning("gurobi is not used any longer: its restricted licence is too small for this program. Falling back to %s.", other)
-    return open_session(program, other)
+    return session_class(other)(program)

@@ -14,7 +14,6 @@ logger = logging.getLogger("solvers")
 _BACKENDS = {
     "highs": ("solvers.highs", "HighsSession", "highspy"),
     "gurobi": ("solvers.gurobi", "GurobiSession", "gurobipy"),
-    "branch": ("solvers.branch", "BranchSession", "highspy"),
     "newton": ("solvers.newton", "NewtonSession", "scipy"),
     "clarabel": ("solvers.clarabel", "ClarabelSession", "clarabel"),
     "cvxpy": ("solvers.cvxpy", "CvxpySession", "cvxpy"),
@@ -38,20 +37,26 @@ def capabilities(solver: str) -> frozenset[Capability]:
 
 
 def choose(program: Program) -> str:
-    """The backend that "auto" stands for: highs without cones and quadratic terms, clarabel with them, branch if integer besides;
+    """The backend that "auto" stands for: highs without cones and quadratic terms, clarabel with them, gurobi if integer besides;
     newton for strictly convex quadratic objectives over rows and bounds (projections)."""
     if Capability.INTEGER_QUADRATIC in program.needs:
-        return "branch"
+        return "gurobi"
     if Capability.STRICTLY_CONVEX in program.needs:
         return "newton"
     return "clarabel" if program.needs & {Capability.CONES, Capability.QUADRATIC} else "highs"
 
 
+def without_gurobi(program: Program) -> str:
+    """The backend that takes over where gurobi does not start or cannot go on: the choice of "auto", or cvxpy where that is gurobi."""
+    other = choose(program)
+    return "cvxpy" if other == "gurobi" else other
+
+
 def open_session(program: Program, solver: str = "auto") -> Session:
     """A session for the program. `solver`: "auto" or a name of `names()`.
 
-    gurobi falls back to the choice of "auto", with one warning in the log, where it does not start or its restricted licence is too small.
-    Raises SolverUnavailableError where the backend is missing or cannot take this kind of program, SolverError for an unknown name.
+    gurobi falls back to another backend, with one warning in the log, where it does not start or its restricted licence is too small.
+    Raises SolverUnavailableError where no backend takes this kind of program, or the one named does not; SolverError for an unknown name.
     """
     if solver == "auto":
         solver = choose(program)
@@ -64,9 +69,13 @@ def _open_gurobi(program: Program) -> Session:
     try:
         return session_class("gurobi")(program)
     except SolverUnavailableError as reason:
-        other = choose(program)
+        other = without_gurobi(program)
+        try:
+            session = session_class(other)(program)
+        except SolverUnavailableError as also:
+            raise SolverUnavailableError(also.place, f"{also.problem} {reason}", also.advice) from reason
         logger.warning("gurobi is not used: %s Falling back to %s.", reason, other)
-        return session_class(other)(program)
+        return session
 
 
 def _complaint(name: str) -> str:

@@ -31,7 +31,6 @@ class Outcome:
     ray: Any = None
     cone_ray: Any = None
     claimed_bound: float = -inf
-    proved_bound: float = -inf  # only from safe bounds: solvers/branch.py
     iterations: int = 0
 
     @staticmethod
@@ -164,7 +163,6 @@ class Session(ABC):
             ray=_vector(self.name, "ray", outcome.ray, program.rows),
             cone_ray=_vectors(self.name, "ray of the cones", outcome.cone_ray, program),
             claimed_bound=-inf if np.isnan(outcome.claimed_bound) else float(outcome.claimed_bound),
-            proved_bound=outcome.proved_bound,
             seconds=seconds,
             iterations=outcome.iterations,
         )

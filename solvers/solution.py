@@ -48,8 +48,7 @@ class Solution:
     Guesses that proofs start from: row_duals (m,), positive where the lower side of a row pushes the minimum up; cone_duals, one vector
     per cone with cost + Q x - matrix^T row_duals - sum E_k^T cone_duals_k = multipliers of the variable bounds; ray and cone_ray, the same
     for zero cost (Farkas). None where the solver has none (duals of programs with integer variables, for one).
-    Proved: safe_bound, proves_infeasible, and status INFEASIBLE. proved_bound is what a branch and bound proved by safe bounds of its
-    leaves (backend "branch"); safe_bound includes it.
+    Proved: safe_bound, proves_infeasible, and status INFEASIBLE.
     """
 
     status: Status
@@ -62,7 +61,6 @@ class Solution:
     ray: Array | None = None
     cone_ray: tuple[Array, ...] | None = None
     claimed_bound: float = -inf
-    proved_bound: float = -inf
     seconds: float = 0.0
     iterations: int = 0
 
@@ -71,13 +69,13 @@ class Solution:
         """A proven lower bound of the program's minimum: +inf if it is proved infeasible, -inf if nothing is proved.
 
         From the row duals (or none: the bound of the variable bounds alone). With integer variables it bounds the continuous
-        relaxation only, except from the backend "branch", which proves bounds of the program itself.
+        relaxation only.
         """
         if self.proves_infeasible:
             return inf
-        return max(self.proved_bound, safe_bound(self.program, self.row_duals, self.cone_duals))
+        return safe_bound(self.program, self.row_duals, self.cone_duals)
 
     @cached_property
     def proves_infeasible(self) -> bool:
-        """Whether the ray, or a branch and bound, proves rigorously that no point is feasible."""
-        return self.proved_bound == inf or proves_infeasible(self.program, self.ray, self.cone_ray)
+        """Whether the ray proves rigorously that no point is feasible."""
+        return proves_infeasible(self.program, self.ray, self.cone_ray)

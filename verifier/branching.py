@@ -4,7 +4,7 @@ import numpy as np
 
 from problems.maps import Array
 from problems.network import Affine, Relu
-from verifier.bounds import Layout, Optimised, Propagation
+from verifier.bounds import Layout, Lines, Optimised, Propagation, compiled
 
 # The share of a linear term in an axis' score: it decides only where no neuron is open on the way.
 LINEAR_SHARE = 0.1
@@ -41,8 +41,11 @@ def axis_scores(pieces: Propagation, result: Optimised, weights: Array) -> Array
     """
     network = pieces.network
     width = pieces.upper - pieces.lower
-    tangents: list[Array] = [width[:, :, None] * np.eye(network.input_size)]
     score = LINEAR_SHARE * np.abs(np.einsum("bs,bsn->bn", weights, result.linear.coefficients)) * width
+    costs = {index: _cost(pieces.lines[index], a, weights) for index, a in result.linear.relu.items()}
+    if pieces.packed is not None and costs:
+        return score + compiled.gains(pieces, np.concatenate([costs[index] for index in network.relus], axis=1))
+    tangents: list[Array] = [width[:, :, None] * np.eye(network.input_size)]
     for index, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node, Affine):
             parts = zip(node.parents, node.maps, strict=True)
@@ -50,11 +53,15 @@ def axis_scores(pieces: Propagation, result: Optimised, weights: Array) -> Array
             continue
         assert isinstance(node, Relu)
         lines, before = pieces.lines[index], tangents[node.parent]
-        if index in result.linear.relu:
-            a = np.einsum("bs,bsm->bm", weights, result.linear.relu[index])
-            lower_gap = np.maximum((1.0 - lines.slope) * lines.upper, -lines.slope * lines.lower)
-            cost = np.where(a > 0, a * lines.intercept, -a * lower_gap) * lines.unstable
+        if index in costs:
             span = np.where(lines.unstable, lines.upper - lines.lower, 1.0)
-            score += np.matmul(np.abs(before), (cost / span)[:, :, None])[:, :, 0]
+            score += np.matmul(np.abs(before), (costs[index] / span)[:, :, None])[:, :, 0]
         tangents.append(before * lines.upper_slope[:, None, :])
     return score
+
+
+def _cost(lines: Lines, a: Array, weights: Array) -> Array:
+    """(B, m): what the relaxation of each open neuron costs the mixture of rows that have coefficients a (B, S, m) there."""
+    mixed = np.einsum("bs,bsm->bm", weights, a)
+    lower_gap = np.maximum((1.0 - lines.slope) * lines.upper, -lines.slope * lines.lower)
+    return np.where(mixed > 0, mixed * lines.intercept, -mixed * lower_gap) * lines.unstable

@@ -10,7 +10,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from solvers import Session, open_session
+from solvers import Session, SolverUnavailableError, open_session
 from verifier.encode import Encoding, encode, pattern_bounds
 from verifier.leaf import able
 from verifier.search.budget import Budget
@@ -73,8 +73,11 @@ class WholeProgram(Question):
         if node.depth or not encoding.program.integer.any():
             return None
         limit = min(self.first_look, max(0.1, 0.3 * budget.remaining)) if isfinite(budget.deadline) else self.first_look
-        with open_session(encoding.program, solver=able(self.solver, encoding.program)) as session:
-            solution = session.solve(time_limit=limit)
+        try:
+            with open_session(encoding.program, solver=able(self.solver, encoding.program)) as session:
+                solution = session.solve(time_limit=limit)
+        except SolverUnavailableError:  # integer variables with a cone: only the first look is lost, the search needs no such solver
+            return None
         if solution.x is None:
             return None
         witness = self.violation.judge(solution.x[None, : encoding.input_size], [node.target])

@@ -25,6 +25,8 @@ from verifier.search.question import Closed, Node, Question, Witness
 Splitting = Literal["input", "neuron"]
 # Halving a box pays only while few dimensions share the influence on the output; ACAS Xu has 5 inputs.
 INPUT_SPLIT_DIMENSIONS = 12
+# Slope steps per halved piece, by measurement on ACAS Xu: mixtures of rows gain most from optimised slopes.
+INPUT_STEPS, INPUT_STEPS_MIXED = 3, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,23 +95,28 @@ class PiecewiseQuestion(Question):
             _add_own_terms(linear, targets, pieces)
             return concretise(pieces, linear)
 
-        neuron = self.splitting == "neuron"
-        warm = neuron and "slopes" in nodes[0].hints
+        def settled(values: Array) -> bool:
+            return all(self.discards(float(v), parameter) for v in values.min(axis=1))
+
+        last = len(self.network.nodes) - 1
+        if self.splitting == "input":
+            steps = INPUT_STEPS if rows.shape[1] == 1 else INPUT_STEPS_MIXED
+            result = optimise(pieces, last, rows, with_own_terms, iterations=steps, stop=settled)
+            self._record(nodes, pieces, result, concretise)
+            return
+        warm = "slopes" in nodes[0].hints
         result = optimise(
             pieces,
-            len(self.network.nodes) - 1,
+            last,
             rows,
             with_own_terms,
-            signs=np.stack([node.signs for node in nodes]) if neuron else None,
+            signs=np.stack([node.signs for node in nodes]),
             slopes=np.stack([node.hints["slopes"] for node in nodes]) if warm else None,
             multipliers=np.stack([node.hints["multipliers"] for node in nodes]) if warm else None,
-            iterations=self.iterations if neuron else 1,
-            stop=lambda value: bool(self._settled(value.min(axis=1), parameter).all()),
+            iterations=self.iterations,
+            stop=settled,
         )
         self._record(nodes, pieces, result, concretise)
-
-    def _settled(self, values: Array, parameter: float) -> Array:
-        return np.array([self.discards(float(v), parameter) for v in values])
 
     def propagate(self, nodes: Sequence[Node], parameter: float, *, fresh: bool) -> Propagation:
         """Bounds of all neurons on the pieces, in the region that holds for the parameter."""
@@ -138,7 +145,7 @@ class PiecewiseQuestion(Question):
     def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised, concretise: Concretise) -> None:
         values, weights, points = best_mixture(pieces, result.linear, result.value, concretise)
         known = pieces.neuron_bounds()
-        open_neurons = sum(lines.unstable.sum(axis=1) for lines in pieces.lines.values()) if pieces.lines else np.zeros(len(nodes))
+        open_neurons = ((known[0] < 0) & (known[1] > 0)).sum(axis=1)
         stable = (known[0] >= 0).astype(np.int8) - (known[1] <= 0)
         neuron = self.splitting == "neuron"
         scores = (

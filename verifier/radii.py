@@ -16,7 +16,7 @@ from problems import readers
 from problems.errors import InputError, RegionError
 from problems.maps import Array
 from problems.network import Network
-from problems.regions.ball import Ball
+from problems.regions.ball import Ball, exponent
 from problems.regions.base import Region
 from problems.regions.box import Box
 from verifier import options
@@ -122,8 +122,6 @@ def prepare(
     net = readers.load(network)
     chosen = datasets.load(data).select(samples)
     chosen.check_fits(net)
-    if net.output_size < 2:
-        raise InputError(net.name, "has one output: there is no other class.", "A radius needs a classifier.")
     if region is not None and not isinstance(region, Box):
         raise RegionError("region", "a radius is sought in a box.", "Give a box, or nothing for the data's own domain.")
     box = region if region is not None else chosen.domain
@@ -131,8 +129,7 @@ def prepare(
         raise RegionError("region", "a radius is sought in a box.", "Give the box the data live in.")
     if box is not None:
         chosen.check_inside(box)
-    exponent = Ball(np.zeros(1), 0.0, norm).norm  # type: ignore[arg-type]  # checks the name of the norm
-    return Setting(net, exponent, box, tolerance, solver, memory, semantics == "float32"), chosen
+    return Setting(net, exponent(norm), box, tolerance, solver, memory, semantics == "float32"), chosen
 
 
 def attacked_tasks(

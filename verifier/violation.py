@@ -24,8 +24,11 @@ from verifier.search.question import Closed, Node, Witness
 from verifier.witness import enclose, exact_logits, exact_point, float32_candidates
 
 Replay = Callable[[Array], Array]
-# Where the input is split, pieces with at most this many open neurons are finished by linear programs over their patterns.
+# Where the input is split, pieces with at most this many open neurons are finished by linear programs over their patterns, but only
+# once every side has been halved this often: halving costs microseconds, a program a millisecond, and kinks that halving can never
+# settle are rare.
 FEW_OPEN = 3
+PATIENCE = 4
 
 
 @dataclass(eq=False)
@@ -69,27 +72,31 @@ class Violation(PiecewiseQuestion):
 
     def judge(self, points: Array, targets: Sequence[int]) -> Witness | None:
         """The best verified witness among points (B, n), each judged against its target's disjunct."""
-        points = np.stack([self.disjunct(target).region.clip(point) for point, target in zip(points, targets, strict=True)])
-        lowers, uppers = enclose(self.network, points)
-        best: Witness | None = None
-        for point, target, low, high in zip(points, targets, lowers, uppers, strict=True):
-            disjunct = self.disjunct(target)
-            most = _rows_at(disjunct, low, high, point, upper=True)
-            if most >= 0:
-                witness = self.decide(point, target)
-                if witness is not None:
-                    return witness
-            least = _rows_at(disjunct, low, high, point, upper=False) - 1.0000001 * float(self.slack(target))
-            if least < 0 and (best is None or least > best.value) and disjunct.region.contains(point):
-                best = Witness(least, point)
-        return best
+        target = np.asarray(targets)
+        inside, most, least = np.empty_like(points), np.empty(len(points)), np.empty(len(points))
+        groups = [(disjunct, np.flatnonzero(target == disjunct)) for disjunct in np.unique(target).tolist()]
+        for index, rows in groups:
+            inside[rows] = self.disjunct(index).region.clip(points[rows])
+        lowers, uppers = enclose(self.network, inside)
+        for index, rows in groups:
+            disjunct = self.disjunct(index)
+            most[rows] = _rows_at(disjunct, lowers[rows], uppers[rows], inside[rows], upper=True)
+            least[rows] = _rows_at(disjunct, lowers[rows], uppers[rows], inside[rows], upper=False)
+            least[rows] -= 1.0000001 * float(self.slack(index))
+        for i in np.flatnonzero(most >= 0):
+            witness = self.decide(inside[i], int(target[i]))
+            if witness is not None:
+                return witness
+        for i in np.argsort(-least, kind="stable"):
+            if least[i] < 0 and self.disjunct(int(target[i])).region.contains(inside[i]):
+                return Witness(float(least[i]), inside[i])
+        return None
 
     def decide(self, point: Array, target: int) -> Witness | None:
         """The point, or its float32 neighbour, as a witness if it violates in exact arithmetic and in replay."""
         disjunct = self.disjunct(target)
         for candidate in float32_candidates(point):
-            inside = disjunct.region.clip(candidate)
-            exact = exact_point(disjunct.region, inside)
+            inside, exact = exact_point(disjunct.region, disjunct.region.clip(candidate))
             key = inside.tobytes() + target.to_bytes(4)
             if key in self.tested or not disjunct.region.contains(exact):
                 continue
@@ -118,8 +125,8 @@ class Violation(PiecewiseQuestion):
         open_neurons = node.hints.get("open", inf)
         if self.splitting == "neuron":
             return None if open_neurons else self.finish(node, parameter, budget)
-        if open_neurons > FEW_OPEN or len(self.targets[node.target].offsets) == 1:
-            return None  # for a single row halving is cheaper, and exact once no neuron is open
+        if open_neurons > FEW_OPEN or node.depth < PATIENCE * (self.network.input_size + 2):
+            return None
         closed, witness = self.finish(node, parameter, budget)
         # What rounding leaves undecided here, halving may still settle: the errors shrink with the piece.
         return None if closed.stuck and witness is None else (closed, witness)
@@ -138,17 +145,17 @@ class Violation(PiecewiseQuestion):
         return Closed(bound, stuck=bound >= 0), witness
 
 
-def _rows_at(disjunct: Disjunct, low: Array, high: Array, x: Array, *, upper: bool) -> float:
-    """An enclosure's end of the smallest row violation at logits in [low, high]."""
-    positive, negative = np.maximum(disjunct.coefficients, 0.0), np.minimum(disjunct.coefficients, 0.0)
+def _rows_at(disjunct: Disjunct, low: Array, high: Array, x: Array, *, upper: bool) -> Array:
+    """An enclosure's end of the smallest row violation at each of B logits in [low, high] (B, K), inputs x (B, n)."""
+    positive, negative = np.maximum(disjunct.coefficients, 0.0).T, np.minimum(disjunct.coefficients, 0.0).T
     first, second = (high, low) if upper else (low, high)
-    values = positive @ first + negative @ second + disjunct.offsets
-    size = np.abs(disjunct.coefficients) @ np.maximum(np.abs(low), np.abs(high)) + np.abs(disjunct.offsets)
+    values = first @ positive + second @ negative + disjunct.offsets
+    size = np.maximum(np.abs(low), np.abs(high)) @ np.abs(disjunct.coefficients).T + np.abs(disjunct.offsets)
     if disjunct.input_rows is not None:
-        values = values + disjunct.input_rows @ x
-        size = size + abs(disjunct.input_rows) @ np.abs(x)
-    slack = (len(low) + len(x) + 8) * 2.0**-52 * size + 1e-300
-    return float((values + slack if upper else values - slack).min())
+        values = values + x @ disjunct.input_rows.T
+        size = size + np.abs(x) @ abs(disjunct.input_rows).T
+    slack = (low.shape[1] + x.shape[1] + 8) * 2.0**-52 * size + 1e-300
+    return (values + slack if upper else values - slack).min(axis=1)
 
 
 def targets_of(specification: Specification, envelope: Array | None = None) -> tuple[Target, ...]:

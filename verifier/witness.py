@@ -32,14 +32,22 @@ def exact_logits(network: Network, x: Array | Sequence[float | Fraction]) -> lis
     return exact.evaluate(network, x)
 
 
-def exact_point(region: Region, x: Array) -> list[float | Fraction]:
-    """The point x (n,), with coordinates replaced by the exact decimal where a side of zero width holds no float64 number."""
+def exact_point(region: Region, x: Array) -> tuple[Array, list[float | Fraction]]:
+    """The point x (n,) as it is written down, and what it stands for.
+
+    A side of zero width may hold no float64 number, 0.1 for one. Its coordinate then stands for the decimal, and is written as the float64
+    whose shortest decimal is that very number; where there is none it is left as it is, outside the region.
+    """
     values: list[float | Fraction] = x.tolist()
-    if isinstance(region, Box) and region.exact is not None:
-        lower, upper = region.inner
-        for i in np.flatnonzero(lower > upper):
-            values[i] = Fraction(region.exact[0][i])
-    return values
+    if not isinstance(region, Box) or region.exact is None:
+        return x, values
+    lower, upper = region.inner
+    for i in np.flatnonzero(lower > upper):
+        side = Fraction(region.exact[0][i])
+        if Fraction(repr(float(side))) == side and side <= Fraction(region.exact[1][i]):
+            x = x.copy()
+            x[i], values[i] = float(side), side
+    return x, values
 
 
 def float32_candidates(x: Array) -> list[Array]:

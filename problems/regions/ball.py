@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import inf, isfinite
+from numbers import Real
 
 import numpy as np
 import scipy.sparse as sparse
@@ -13,9 +14,17 @@ from problems.errors import RegionError
 from problems.exact import integers
 from problems.regions.base import Array, Cone, Lift, Region
 from problems.regions.box import Box, coefficients, intersect, mark, outputs, point_values, points, vector
-from problems.regions.rounding import UNIT, float_above, float_below, root_above, root_below, sum_above, sum_below
+from problems.rounding import UNIT, root_down, root_up, round_down, round_up, sum_down, sum_up
 
 _NORMS: dict[object, float] = {1: 1, 2: 2, inf: inf, "1": 1, "2": 2, "inf": inf, "l1": 1, "l2": 2, "linf": inf}
+
+
+def exponent(norm: object, place: str = "norm") -> float:
+    """The exponent 1, 2 or inf of a norm, or of an order named by `place`, given as a number or by its name. Raises RegionError."""
+    known = _NORMS.get(norm) if isinstance(norm, str | Real) else None
+    if known is None:
+        raise RegionError(place, f"{norm!r} is not supported.", "Use 1, 2 or inf.")
+    return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +48,7 @@ class Ball(Region):
             raise RegionError(
                 "the ball's center", f"coordinate {int(np.argmin(np.isfinite(center)))} is not finite.", "Give finite numbers."
             )
-        norm = _NORMS.get(self.norm)
-        if norm is None:
-            raise RegionError("the ball's norm", f"{self.norm!r} is not supported.", "Use 1, 2 or inf.")
+        norm = exponent(self.norm, "the ball's norm")
         radius = float(self.radius)
         if not radius >= 0.0:
             raise RegionError("the ball's radius", f"{radius} is not a radius.", "Give a number >= 0.")
@@ -77,8 +84,8 @@ class Ball(Region):
     @cached_property
     def _bounds(self) -> tuple[Array, Array]:
         radius = np.full(self.dimension, self.radius)
-        lower = np.maximum(self.limits.lower, sum_below(self.center, -radius))
-        return lower, np.minimum(self.limits.upper, sum_above(self.center, radius))
+        lower = np.maximum(self.limits.lower, sum_down(self.center, -radius))
+        return lower, np.minimum(self.limits.upper, sum_up(self.center, radius))
 
     @cached_property
     def _cut(self) -> Box:
@@ -146,11 +153,11 @@ class Ball(Region):
 
     def norm_upper(self, x: Sequence[float | Fraction] | Array) -> float:
         """||x - center|| rounded up, from its exact value."""
-        return root_above(self.distance_exact(x)) if self.power == 2 else float_above(self.distance_exact(x))
+        return root_up(self.distance_exact(x)) if self.power == 2 else round_up(self.distance_exact(x))
 
     def norm_lower(self, x: Sequence[float | Fraction] | Array) -> float:
         """||x - center|| rounded down, from its exact value."""
-        return root_below(self.distance_exact(x)) if self.power == 2 else float_below(self.distance_exact(x))
+        return root_down(self.distance_exact(x)) if self.power == 2 else round_down(self.distance_exact(x))
 
     def contains(self, x: Sequence[float | Fraction] | Array) -> bool:
         values = point_values(x, self.dimension)
@@ -178,7 +185,7 @@ class Ball(Region):
             return Lift(
                 2 * n,
                 np.concatenate([lower, np.zeros(2 * n)]),
-                np.concatenate([upper, np.maximum(sum_above(upper, -self.center), 0.0), np.maximum(sum_above(self.center, -lower), 0.0)]),
+                np.concatenate([upper, np.maximum(sum_up(upper, -self.center), 0.0), np.maximum(sum_up(self.center, -lower), 0.0)]),
                 matrix.tocsr(),
                 np.append(self.center, -inf),
                 np.append(self.center, self.radius),
@@ -194,8 +201,8 @@ class Ball(Region):
             cones = (Cone(np.arange(n, 2 * n), np.zeros(n), self.radius),) if self.radius < inf else ()
             return Lift(
                 n,
-                np.concatenate([lower, sum_below(lower, -self.center)]),
-                np.concatenate([upper, sum_above(upper, -self.center)]),
+                np.concatenate([lower, sum_down(lower, -self.center)]),
+                np.concatenate([upper, sum_up(upper, -self.center)]),
                 sparse.hstack([eye, -eye]).tocsr(),
                 self.center,
                 self.center,

@@ -11,7 +11,7 @@ import scipy.sparse as sparse
 
 from problems.errors import RegionError
 from problems.regions.base import Array, Lift, Region
-from problems.regions.rounding import float_above, float_below
+from problems.rounding import round_down, round_up
 
 Exact = tuple[Fraction | float, ...]
 
@@ -59,7 +59,7 @@ class Box(Region):
     @classmethod
     def from_exact(cls, lower: Sequence[Fraction | float], upper: Sequence[Fraction | float]) -> "Box":
         """The box with these sides; its float bounds are the sides rounded outward."""
-        floats = np.array([float_below(v) for v in lower]), np.array([float_above(v) for v in upper])
+        floats = np.array([round_down(v) for v in lower]), np.array([round_up(v) for v in upper])
         return cls(*floats, exact=(tuple(lower), tuple(upper)))
 
     @classmethod
@@ -94,8 +94,8 @@ class Box(Region):
         """(smallest, largest) float64 of every side; crossed where a side holds no float64."""
         if self.exact is None:
             return self.lower, self.upper
-        lower = np.array([float_above(v) if isfinite(v) else v for v in self.exact[0]])
-        upper = np.array([float_below(v) if isfinite(v) else v for v in self.exact[1]])
+        lower = np.array([round_up(v) if isfinite(v) else v for v in self.exact[0]])
+        upper = np.array([round_down(v) if isfinite(v) else v for v in self.exact[1]])
         return lower, upper
 
     def clip(self, x: Array) -> Array:

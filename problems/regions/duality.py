@@ -23,10 +23,10 @@ Source: textbook duality (infimal convolution of support functions); Higham, Acc
 import numpy as np
 
 from problems.regions.compiled import any_order, search, strict
+from problems.rounding import UNIT
 
 Array = np.ndarray
 
-UNIT = 2.0**-53
 SMALLEST = 2.0**-1074
 BLOCK = 64
 ITERATIONS = 300

@@ -12,7 +12,7 @@ import numpy as np
 
 from problems.regions.compiled import strict
 from problems.regions.euclidean import step_length
-from problems.regions.rounding import UNIT, add_toward
+from problems.rounding import UNIT, add_toward
 
 if TYPE_CHECKING:
     from problems.regions.ball import Ball

@@ -1,58 +1,18 @@
-"""Boxes, and the directed rounding that regions are built on."""
+"""Boxes: support, membership and clipping, exact sides included."""
 
 import os
 from fractions import Fraction
-from math import inf, nextafter
+from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from problems.errors import RegionError
-from problems.regions import Box, compiled, rounding
+from problems.regions import Box, compiled
 
 
 def dot(a, b) -> Fraction:
     return sum((Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True)), Fraction(0))
-
-
-# --- rounding -------------------------------------------------------------------------------------------------------------------
-
-
-@given(st.fractions() | st.floats(-1e300, 1e300).map(Fraction))
-def test_rational_rounding(value):
-    below, above = rounding.float_below(value), rounding.float_above(value)
-    assert below <= value <= above
-    assert below == above or nextafter(below, inf) == above
-    low, high = rounding.root_below(abs(value)), rounding.root_above(abs(value))
-    assert Fraction(low) ** 2 <= abs(value) <= Fraction(high) ** 2
-    assert high <= nextafter(nextafter(low, inf), inf)
-
-
-def test_rounding_beyond_the_range():
-    huge = Fraction(10) ** 400
-    assert rounding.float_above(huge) == inf
-    assert rounding.float_below(-huge) == -inf
-    assert rounding.float_below(huge) == -rounding.float_above(-huge) == nextafter(inf, 0.0)
-    assert rounding.float_below(1 / huge) == 0.0
-    assert rounding.float_above(1 / huge) == 2.0**-1074
-    assert rounding.root_above(Fraction(2) ** 1000) == rounding.root_below(Fraction(2) ** 1000) == 2.0**500
-
-
-@given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
-def test_directed_sums(a, b):
-    x, y = np.array([a]), np.array([b])
-    exact = Fraction(a) + Fraction(b)
-    low, high = rounding.sum_below(x, y)[0], rounding.sum_above(x, y)[0]
-    assert low <= exact <= high
-    assert high <= nextafter(low, inf)
-    moved = Fraction(rounding.add_toward(x, y)[0]) - Fraction(a)
-    assert abs(moved) <= abs(Fraction(b))
-    assert moved * Fraction(b) >= 0
-
-
-# --- boxes ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_box_support_is_the_best_corner():

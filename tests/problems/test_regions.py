@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from problems.regions import Ball, Box, duality, rounding
+from problems.regions import Ball, Box, duality
+from problems.rounding import root_down, root_up
 
 NORMS = (1, 2, inf)
 DUAL = {1: 0, 2: 2, inf: 1}  # the exponent as the compiled code writes it
@@ -61,14 +62,14 @@ def test_bounds_hold_for_any_split(norm, seed):
     box_part = sum((r * Fraction(u if r > 0 else v) for r, u, v in zip(rest, upper.tolist(), lower.tolist(), strict=True)), Fraction(0))
     total = dot(g.tolist(), center.tolist()) + box_part
     dual = power_norm(g.tolist(), {1: inf, 2: 2, inf: 1}[norm])
-    norm_low = Fraction(rounding.root_below(dual)) if norm == 2 else dual
+    norm_low = Fraction(root_down(dual)) if norm == 2 else dual
     value = Fraction(duality.support_bound(c, g, center, lower, upper, radius, DUAL[norm], terms))
     size = sum((abs(Fraction(v)) for v in np.concatenate([g * center, (c - g) * upper, (c - g) * lower]).tolist()), Fraction(0))
     assert value >= total + Fraction(radius) * norm_low
     assert value <= (total + Fraction(radius) * norm_low) + (size + Fraction(radius) * norm_low) * Fraction(1e-13)
     offset = float(-total) - float(radius * norm_low)
     low = Fraction(duality.distance_bound(c, g, center, lower, upper, offset, DUAL[norm], terms))
-    norm_high = Fraction(rounding.root_above(dual)) if norm == 2 else dual
+    norm_high = Fraction(root_up(dual)) if norm == 2 else dual
     assert low * norm_high <= max(-(Fraction(offset) + total), 0) * (1 + Fraction(1, 2**50))
 
 

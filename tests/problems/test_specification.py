@@ -1,9 +1,8 @@
-"""Rows, disjuncts and margins in exact arithmetic; directed rounding."""
+"""Rows, disjuncts and margins in exact arithmetic."""
 
 import pickle
 from fractions import Fraction
-from math import inf, nextafter
-from sys import float_info
+from math import inf
 
 import numpy as np
 import pytest
@@ -14,39 +13,11 @@ from problems.errors import SpecificationError
 from problems.maps import Dense
 from problems.network import sequential
 from problems.regions.box import Box
-from problems.rounding import is_float64, round_down, round_up
+from problems.rounding import is_float64
 from problems.specification import Row, Specification, make_disjunct, robustness
 
 ONE, HALF, TENTH = Fraction(1), Fraction(1, 2), Fraction(1, 10)
 UNIT = Box(np.zeros(2), np.ones(2))
-
-# --- rounding --------------------------------------------------------------------------------------------------------------------
-
-EXACT = st.fractions() | st.floats(allow_nan=False, allow_infinity=False).map(Fraction)
-TINY = st.builds(lambda value, power: value / 2**power, EXACT, st.integers(1000, 1100))
-NEAR = st.builds(lambda value, power: Fraction(value) * (1 + Fraction(1, 2**power)), st.floats(-1e300, 1e300), st.integers(40, 200))
-
-
-@given(EXACT | TINY | NEAR)
-def test_rounding_is_directed_and_tight(value: Fraction) -> None:
-    low, high = round_down(value), round_up(value)
-    assert low <= value <= high  # Python compares floats and fractions exactly
-    assert low == high == value if is_float64(value) else nextafter(low, inf) == high
-    assert is_float64(value) == (low == value)
-
-
-def test_rounding_beyond_the_range() -> None:
-    large = Fraction(float_info.max) * 2
-    assert (round_down(large), round_up(large)) == (float_info.max, inf)
-    assert (round_down(-large), round_up(-large)) == (-inf, -float_info.max)
-    assert not is_float64(large)
-    within = Fraction(float_info.max) + 1
-    assert (round_down(within), round_up(within)) == (float_info.max, inf)
-    tiny = Fraction(1, 10**400)
-    assert (round_down(tiny), round_up(tiny)) == (0.0, 5e-324)
-    assert (round_down(-tiny), round_up(-tiny)) == (-5e-324, 0.0)
-    assert str(round_up(Fraction(0))) == "0.0"
-
 
 # --- rows ------------------------------------------------------------------------------------------------------------------------
 

@@ -214,6 +214,13 @@ TABLE = [
         Program(cost=[-3, 0], lower=[-9, -9], upper=[9, 9], quadratic=[1, 1], cones=[Cone([1, 0], [0, 0], 1)]),
         Fraction(-5, 2),
     ),
+    # the longest step in direction (1, 1) inside the disc of radius 5/2 on integers: (1, 2) or (2, 1).
+    Known(
+        "misocp",
+        Program(cost=[-1, -1], lower=[-9, -9], upper=[9, 9], integer=[True, True], cones=[Cone([0, 1], [0, 0], 2.5)]),
+        Fraction(-3),
+        None,
+    ),
     # 1/2 x^2 - 5/4 x, x integer: 1.
     Known("miqp", Program(cost=[-1.25], lower=[-4], upper=[4], quadratic=[1], integer=[True]), Fraction(-3, 4), None),
 ]

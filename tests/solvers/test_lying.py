@@ -90,19 +90,6 @@ def test_safe_bounds_of_the_triangle_are_also_close(slope: float, sign: float) -
     assert solution.safe_bound >= float(exact_minimum(program)) - 1e-6
 
 
-@pytest.mark.parametrize(("slope", "sign"), [(slope, sign) for slope in SLOPES for sign in (1.0, -1.0)])
-def test_branch_and_bound_proves_the_network_itself(slope: float, sign: float) -> None:
-    """The only backend that proves bounds of integer programs closes big-M to rounding, also in decision form."""
-    program = big_m(slope, sign)
-    truth = float(_truth(slope, sign))
-    with session_class("branch")(program) as session:
-        assert session.solve().safe_bound >= truth - 1e-6
-        decided = session.solve(objective_limit=truth - 1e-3)
-        assert decided.status is Status.ABOVE_LIMIT
-        assert decided.safe_bound > truth - 1e-3
-        assert session.solve(objective_limit=truth + 1e-3).status is Status.BELOW_LIMIT
-
-
 # (backend, encoding, slope, sign): the claimed objective is wrong by more than 0.1, with status OPTIMAL and no warning.
 # cvxpy hands the model to HiGHS as it is: the claimed maximum of y is 0. (Clarabel says 1.15 for the triangle, but admits doubts.)
 LIES = [("cvxpy", "big-M", 2.0**30, -1.0)]

@@ -146,7 +146,7 @@ def test_registry() -> None:
     assert choose(Program(**GOOD | {"integer": [True, True]})) == "highs"
     assert choose(Program(**GOOD | {"quadratic": [1.0, 0.0]})) == "clarabel"
     assert choose(Program(**GOOD | {"quadratic": [1.0, 1.0]})) == "newton"
-    assert choose(Program(**GOOD | {"quadratic": [1.0, 0.0], "integer": [True, True]})) == "branch"
+    assert choose(Program(**GOOD | {"quadratic": [1.0, 0.0], "integer": [True, True]})) == "gurobi"
 
 
 def test_statuses_are_sentences_with_a_level() -> None:
@@ -184,6 +184,24 @@ def test_gurobi_past_its_restricted_licence_is_replaced_with_one_message(caplog:
         session.delete_rows(0)
         assert session.solve().objective == pytest.approx(1.0)
     assert len(caplog.records) <= 1
+
+
+def test_integer_programs_with_cones_need_a_solver_that_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Gurobi has no licence, and cvxpy finds no other solver, the one error says both."""
+
+    def refuse() -> None:
+        raise SolverUnavailableError("solver gurobi", "it does not start (no licence).", "Check its licence.")
+
+    monkeypatch.setattr("solvers.gurobi.environment", refuse)
+    monkeypatch.setattr("cvxpy.installed_solvers", lambda: ["CLARABEL", "GUROBI", "HIGHS"])
+    program = Program(**GOOD | {"integer": [True, False], "cones": [Cone([0, 1], [0.0, 0.0], 1.0)]})
+    for solver in ("auto", "gurobi"):
+        with pytest.raises(SolverUnavailableError, match="cvxpy: it finds no solver for integer variables .*no licence") as raised:
+            open_session(program, solver)
+        assert "Install pyscipopt" in raised.value.advice
+    for solver in ("highs", "clarabel"):
+        with pytest.raises(SolverUnavailableError, match="cannot take"):
+            open_session(program, solver)
 
 
 def test_the_layer_stands_alone_and_loads_quickly() -> None:

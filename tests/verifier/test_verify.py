@@ -1,16 +1,25 @@
 """Complete verification against brute force in exact arithmetic; ties, several rows and disjuncts, replay, budgets, bad input."""
 
+import threading
+import time
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from problems import exact
-from problems.network import Network
+from problems import bundled, exact
+from problems.errors import InputError, NetworkError, SpecificationError
+from problems.maps import Dense, Sparse
+from problems.network import Affine, Network, sequential
 from problems.readers.agreement import replay
-from problems.specification import Row, Specification, make_disjunct
+from problems.regions.box import Box
+from problems.specification import Row, Specification, make_disjunct, robustness
+from problems.vnnlib import format_witness, parse_text
+from problems.writer import write_onnx
 from tests.verifier.oracles import SEEDS, largest_violation, random_box, random_network
 from verifier import verify
 from verifier.bracket import Status
@@ -56,52 +65,327 @@ def check(verdict: Verdict, network: Network, specification: Specification, trut
     assert bracket.lower <= truth <= bracket.upper
     assert verdict.verdict in ("sat", "unsat", "unknown", "timed-out")
     assert (verdict.verdict == "unsat") == (bracket.upper < 0)
+    assert (verdict.verdict == "sat") == (bracket.lower >= 0)
     if bracket.witness is not None:
-        logits = exact.evaluate(network, bracket.witness)
-        margin = specification.margin(bracket.witness, logits)
+        margin = specification.margin(bracket.witness, exact.evaluate(network, bracket.witness))
         assert margin is not None
         assert bracket.lower <= margin
     if verdict.verdict == "sat":
         assert verdict.witness is not None
         assert verdict.witness_output is not None
         assert specification.is_violated(verdict.witness, exact.evaluate(network, verdict.witness))
-        assert specification.is_violated(verdict.witness, replay(network, verdict.witness).astype(np.float64))
-        assert np.array_equal(verdict.witness_output, replay(network, verdict.witness))
+        replayed = replay(network, verdict.witness)
+        assert specification.is_violated(verdict.witness, replayed.astype(np.float64))
+        assert np.array_equal(verdict.witness_output, replayed)
     else:
         assert verdict.witness is None
 
 
+# Where the exact largest violation is put; inf leaves it where it falls.
 DISTANCES = st.sampled_from([np.inf, np.inf, np.inf, 0.0, 1e-3, -1e-3, 1e-9, -1e-9])
 
 
-@settings(max_examples=60)
+def patience(truth: Fraction) -> float:
+    """Within rounding of a tie the search may halve for ever: there it must stop in time, and say nothing wrong."""
+    return 0.2 if abs(truth) < 1e-4 else PATIENCE
+
+
+@settings(max_examples=80)
 @given(SEEDS, DISTANCES)
 def test_against_brute_force(seed: int, distance: float) -> None:
     network, specification, truth = drawn(seed, distance)
-    # Within rounding of a tie the search may halve for ever: it must then stop in time, and say nothing wrong.
-    close = abs(truth) < 1e-4
-    verdict = verify(network, specification, timeout=0.3 if close else PATIENCE)
+    verdict = verify(network, specification, timeout=patience(truth))
     check(verdict, network, specification, truth)
-    if not close:
+    if abs(truth) > 1e-4:
         assert verdict.verdict == ("sat" if truth > 0 else "unsat"), verdict.reason
 
 
-def searched(network: Network, specification: Specification, splitting: Any, timeout: float = PATIENCE) -> tuple[Search, Status]:
+@settings(max_examples=40)
+@given(SEEDS, DISTANCES)
+def test_as_one_program_against_brute_force(seed: int, distance: float) -> None:
+    """method="milp" is another way to the same verdict."""
+    network, specification, truth = drawn(seed, distance)
+    verdict = verify(network, specification, method="milp", timeout=patience(truth))
+    check(verdict, network, specification, truth)
+    if abs(truth) > 1e-4:
+        assert verdict.verdict == ("sat" if truth > 0 else "unsat"), verdict.reason
+
+
+def searched(network: Network, specification: Specification, splitting: Any, timeout: float) -> tuple[Search, Status]:
     question = Violation(network, targets_of(specification), splitting=splitting, specification=specification)
     search = Search(question, batch=8)
     return search, search.run(Budget(timeout))
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(SEEDS, st.sampled_from(["input", "neuron"]), DISTANCES)
 def test_both_splittings_against_brute_force(seed: int, splitting: str, distance: float) -> None:
     network, specification, truth = drawn(seed, distance)
-    close = abs(truth) < 1e-4
-    search, status = searched(network, specification, splitting, 0.3 if close else PATIENCE)
+    search, status = searched(network, specification, splitting, patience(truth))
     assert search.lower <= truth <= search.upper
     if search.witness is not None:
         margin = specification.margin(search.witness.point, exact.evaluate(network, search.witness.point))
         assert margin is not None
         assert search.lower <= margin
-    if not close:
+    if abs(truth) > 1e-4:
         assert search.lower >= 0 if truth > 0 else search.upper < 0, status
+
+
+def in_float32(network: Network) -> Network:
+    """The network with its weights rounded to float32; divided maps become plain ones."""
+    nodes = []
+    for node in network.nodes:
+        if isinstance(node, Affine):
+            maps = tuple(Dense(_float32(m.rows()[0].toarray())) if isinstance(m, Sparse | Dense) else m for m in node.maps)
+            node = Affine(node.parents, maps, _float32(node.bias))
+        nodes.append(node)
+    return Network(tuple(nodes), network.input_shape, network.output_shape, precision="float32")
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_witnesses_replay_in_onnxruntime(seed: int, tmp_path: Path) -> None:
+    """The network is read from a float32 ONNX file; a witness holds in fractions and in onnxruntime, a proof in fractions."""
+    written = random_network(np.random.default_rng(500 + seed))
+    if any(not isinstance(m, Dense) for node in written.nodes if isinstance(node, Affine) for m in node.maps):
+        written = sequential([Dense(np.ones((3, 2))), Dense(np.eye(2, 3))], [np.array([-1.0, 0.1, -3.0]), np.zeros(2)])
+    write_onnx(in_float32(written), tmp_path / "network.onnx")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    name, shape = session.get_inputs()[0].name, [dim if isinstance(dim, int) else 1 for dim in session.get_inputs()[0].shape]
+    network = in_float32(written)
+    for distance in (0.05, -0.05):
+        base = random_specification(np.random.default_rng(seed), network)
+        shift = Fraction(distance) - largest_violation(network, base)
+        specification = random_specification(np.random.default_rng(seed), network, shift=shift)
+        verdict = verify(str(tmp_path / "network.onnx"), specification, timeout=PATIENCE)
+        assert verdict.verdict == ("sat" if distance > 0 else "unsat")
+        assert verdict.bracket.lower <= Fraction(distance) <= verdict.bracket.upper
+        if verdict.witness is not None:
+            output = session.run(None, {name: verdict.witness.reshape(shape).astype(np.float32)})[0].reshape(-1)
+            assert specification.is_violated(verdict.witness, output.astype(np.float64))
+            assert specification.is_violated(verdict.witness, exact.evaluate(network, verdict.witness))
+            assert "(X_0 " in format_witness(verdict.witness, output)
+
+
+# --- ties ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def hat() -> Network:
+    """z_0 = 1 - |x| on R, largest at 0 where it is 1; z_1 = x."""
+    return sequential(
+        [Dense(np.array([[1.0], [-1.0]])), Dense(np.array([[-1.0, -1.0], [1.0, -1.0]]))], [np.zeros(2), np.array([1.0, 0.0])]
+    )
+
+
+def asked(rows: list[Row], box: Box | None = None) -> Specification:
+    region = Box(np.array([-2.0]), np.array([2.0])) if box is None else box
+    return Specification((make_disjunct(region, rows, output_size=2),), 1, 2)
+
+
+def test_an_exact_tie_is_a_counterexample_unless_the_row_is_strict() -> None:
+    top = Row(((0, Fraction(1)),), Fraction(-1))
+    verdict = verify(hat(), asked([top]), timeout=PATIENCE)
+    assert verdict.verdict == "sat"
+    assert verdict.bracket.lower == 0.0
+    assert verdict.witness is not None
+    assert verdict.witness[0] == 0.0
+    strict = verify(hat(), asked([top._replace(strict=True)]), timeout=0.5)
+    assert strict.verdict in ("unknown", "timed-out")
+    assert strict.bracket.lower < 0 <= strict.bracket.upper
+
+
+def test_several_rows_are_a_conjunction_and_disjuncts_a_disjunction() -> None:
+    """z_0 >= 1/2 holds for |x| <= 1/2, z_1 >= 1 for x >= 1: never together, each alone."""
+    half, one = Row(((0, Fraction(1)),), Fraction(-1, 2)), Row(((1, Fraction(1)),), Fraction(-1))
+    both = verify(hat(), asked([half, one]), timeout=PATIENCE)
+    assert both.verdict == "unsat"
+    assert both.bracket.upper >= -0.25  # min(1/2 - x, x - 1) is largest at x = 3/4
+    either = Specification(asked([half]).disjuncts + asked([one]).disjuncts, 1, 2)
+    assert verify(hat(), either, timeout=PATIENCE).verdict == "sat"
+
+
+def test_rows_over_inputs_count_in_whatever_order_they_come() -> None:
+    """Disjuncts with and without input terms share a box: z_0 >= 2 never holds, z_0 + 3 x >= 2 does."""
+    box = Box(np.array([0.0]), np.array([1.0]))
+    plain = make_disjunct(box, [Row(((0, Fraction(1)),), Fraction(-2))], output_size=2)
+    mixed = make_disjunct(box, [Row(((0, Fraction(1)),), Fraction(-2), inputs=((0, Fraction(3)),))], output_size=2)
+    for disjuncts in ((plain, mixed), (mixed, plain)):
+        specification = Specification(disjuncts, 1, 2)
+        for method in ("auto", "cells", "milp"):
+            verdict = verify(hat(), specification, method=method, timeout=PATIENCE)
+            check(verdict, hat(), specification, Fraction(1))
+            assert verdict.verdict == "sat"
+
+
+@pytest.mark.parametrize("method", ["auto", "cells", "milp"])
+def test_a_side_of_width_zero(method: str) -> None:
+    box = Box(np.array([0.25]), np.array([0.25]))
+    assert verify(hat(), asked([Row(((0, Fraction(1)),), Fraction(-3, 4))], box), method=method, timeout=PATIENCE).verdict == "sat"
+    assert verify(hat(), asked([Row(((0, Fraction(1)),), Fraction(-7, 8))], box), method=method, timeout=PATIENCE).verdict == "unsat"
+
+
+@pytest.mark.parametrize(("threshold", "verdict"), [("0.9", "sat"), ("0.95", "unsat")])
+def test_a_side_of_width_zero_that_is_no_float64(threshold: str, verdict: str) -> None:
+    """x = 0.1 as a decimal: 1 - x is exactly 0.9; the witness is written as 0.1, and judged there."""
+    text = f"""(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)
+    (assert (>= X_0 0.1))(assert (<= X_0 0.1))(assert (>= Y_0 {float(threshold) - 0.01}))"""
+    answer = verify(hat(), parse_text(text), timeout=2.0)
+    assert answer.verdict in (verdict, "unknown")
+    assert answer.verdict == "unsat" or answer.bracket.upper >= 0
+    if answer.witness is not None:
+        assert format_witness(answer.witness, [0.9, 0.1]).startswith("((X_0 0.1)")
+
+
+def test_a_witness_that_replay_disputes_is_no_counterexample() -> None:
+    """z(1) = 2^30 + 1 - 1/2 >= 2^30 + 1/4 exactly, but 2^30 in float32: neither sat nor unsat may be said."""
+    weights = np.array([[2.0**30], [-(2.0**30)]])
+    network = sequential([Dense(weights), Dense(np.array([[1.0, 1.0]]))], [np.array([1.0, 0.0]), np.array([-0.5])])
+    single = Network(network.nodes, (1,), (1,), precision="float32")
+    box = Box(np.array([1.0]), np.array([1.0]))
+    specification = Specification((make_disjunct(box, [Row(((0, Fraction(1)),), -Fraction(2**30) - Fraction(1, 4))], output_size=1),), 1, 1)
+    verdict = verify(single, specification, timeout=2.0)
+    logits = exact.evaluate(single, [1.0])
+    assert specification.is_violated([1.0], logits)
+    assert not specification.is_violated([1.0], replay(single, np.ones(1)).astype(np.float64))
+    assert verdict.verdict in ("unknown", "timed-out")
+    assert verdict.bracket.upper >= 0
+    assert verdict.bracket.status is Status.REPLAY_DIFFERS
+
+
+# --- float32 semantics -------------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(SEEDS, st.sampled_from([np.inf, 1e-2, -1e-2, 1e-6, -1e-6]))
+def test_float32_verdicts_hold_for_any_float32_evaluation(seed: int, distance: float) -> None:
+    """unsat: no sampled input violates in float32 arithmetic; sat: the witness does, and in exact arithmetic too."""
+    network, specification, truth = drawn(seed, distance)
+    network = in_float32(network)
+    truth = largest_violation(network, specification)
+    verdict = verify(network, specification, semantics="float32", timeout=1.0)
+    assert verdict.bracket.semantics == "float32"
+    if verdict.verdict == "sat":
+        assert truth >= 0
+        assert verdict.witness is not None
+        assert specification.is_violated(verdict.witness, exact.evaluate(network, verdict.witness))
+    if verdict.verdict == "unsat":
+        assert truth < 0
+        generator = np.random.default_rng(seed)
+        for disjunct in specification.disjuncts:
+            low, high = disjunct.region.bounding_box()
+            for point in disjunct.region.clip(low + generator.random((20, len(low))).round(1) * (high - low)):
+                assert not specification.is_violated(point, replay(network, point).astype(np.float64))
+
+
+# --- budgets ------------------------------------------------------------------------------------------------------------------------------
+
+
+def hard() -> tuple[Network, Specification]:
+    """Random weights in 30 dimensions, largest violation far below the first bound: hours of search."""
+    generator = np.random.default_rng(0)
+    sizes = [30, 60, 60, 60, 2]
+    maps = [Dense(generator.standard_normal((b, a)) / np.sqrt(a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    network = sequential(maps, [0.1 * generator.standard_normal(b) for b in sizes[1:]])
+    box = Box(-np.ones(30), np.ones(30))
+    row = Row(((0, Fraction(1)), (1, Fraction(-1))), Fraction(-6))
+    return network, Specification((make_disjunct(box, [row], output_size=2),), 30, 2)
+
+
+@pytest.mark.parametrize("method", ["auto", "milp"])
+def test_time_out_comes_in_time_and_leaves_a_bracket(method: str) -> None:
+    network, specification = hard()
+    begun = time.monotonic()
+    verdict = verify(network, specification, method=method, timeout=1.5)
+    assert time.monotonic() - begun < 6.0
+    assert verdict.verdict == "timed-out"
+    assert verdict.bracket.status is Status.TIMED_OUT
+    assert verdict.bracket.lower < 0 <= verdict.bracket.upper < np.inf
+    point = np.zeros(30)
+    assert exact.evaluate(network, point)[0] - exact.evaluate(network, point)[1] - 6 <= verdict.bracket.upper
+
+
+def test_memory_limit_leaves_a_bracket() -> None:
+    network, specification = hard()
+    verdict = verify(network, specification, memory=1e-3, timeout=PATIENCE)
+    assert verdict.verdict == "unknown"
+    assert verdict.bracket.status is Status.OUT_OF_MEMORY
+    assert verdict.bracket.lower < 0 <= verdict.bracket.upper
+
+
+def test_interrupt_event_stops_a_search() -> None:
+    network, specification = hard()
+    budget = Budget(PATIENCE)
+    threading.Timer(0.3, budget.interrupt.set).start()
+    search = Search(Violation(network, targets_of(specification), specification=specification), batch=8)
+    assert search.run(budget) is Status.INTERRUPTED
+    assert search.lower < 0 <= search.upper < np.inf
+    assert budget.elapsed < 5.0
+
+
+def test_progress_sees_a_narrowing_bracket() -> None:
+    seen: list[tuple[float, float]] = []
+    network, specification = hard()
+    verify(network, specification, timeout=1.0, progress=lambda search: seen.append((search.lower, search.upper)))
+    assert len(seen) > 1
+    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in zip(seen[:-1], seen[1:], strict=True))
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------------------------------
+
+GOOD = robustness(Box(np.zeros(64), np.ones(64)), 0, 10)
+BAD: dict[str, tuple[type[InputError], dict[str, Any]]] = {
+    "another number of inputs": (SpecificationError, {"specification": robustness(Box(np.zeros(3), np.ones(3)), 0, 10)}),
+    "another number of outputs": (SpecificationError, {"specification": robustness(Box(np.zeros(64), np.ones(64)), 0, 3)}),
+    "an unbounded region": (SpecificationError, {"specification": robustness(Box(np.zeros(64), np.full(64, np.inf)), 0, 10)}),
+    "no such property": (SpecificationError, {"specification": "nowhere.vnnlib"}),
+    "no such network": (NetworkError, {"network": "nowhere.onnx"}),
+    "not a kind of network": (NetworkError, {"network": "network.txt"}),
+    "no network at all": (NetworkError, {"network": 3}),
+    "negative timeout": (InputError, {"timeout": -1.0}),
+    "timeout that is no number": (InputError, {"timeout": float("nan")}),
+    "timeout that is a text": (InputError, {"timeout": "soon"}),
+    "no memory": (InputError, {"memory": 0.0}),
+    "no workers": (InputError, {"workers": 0}),
+    "unknown method": (InputError, {"method": "guess"}),
+    "unknown solver": (InputError, {"solver": "oracle"}),
+    "unknown semantics": (InputError, {"semantics": "float16"}),
+    "tolerance of zero": (InputError, {"tolerance": 0.0}),
+    "negative seed": (InputError, {"seed": -1}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_typed_error(case: str) -> None:
+    kind, arguments = BAD[case]
+    call = {"network": "digits-16x2", "specification": GOOD} | arguments
+    with pytest.raises(kind) as caught:
+        verify(call.pop("network"), call.pop("specification"), **({"timeout": 5.0} | call))
+    assert caught.value.place
+    assert caught.value.problem
+
+
+def test_malformed_files(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not an onnx file")
+    with pytest.raises(NetworkError):
+        verify(tmp_path / "broken.onnx", GOOD)
+    (tmp_path / "broken.vnnlib").write_text("(declare-const X_0 Real)\n(assert (<= X_0")
+    with pytest.raises(SpecificationError):
+        verify("digits-16x2", tmp_path / "broken.vnnlib")
+
+
+def test_bundled_networks_are_found_by_name() -> None:
+    verdict = verify("digits-16x2", robustness(Box(np.full(64, 0.5), np.full(64, 0.5)), 0, 10), timeout=PATIENCE)
+    logits = exact.evaluate(_load("digits-16x2"), np.full(64, 0.5))
+    assert verdict.verdict == ("unsat" if logits[0] > max(logits[1:]) else "sat")
+
+
+def _load(name: str) -> Network:
+    from problems import readers
+
+    assert name in bundled.names()
+    return readers.load(name)

@@ -1,6 +1,6 @@
 """`attack`: points near the samples that are misclassified. What is found is proved; what is not found proves nothing."""
 
-from math import inf, isfinite
+from math import isfinite
 from numbers import Real
 from pathlib import Path
 from time import monotonic
@@ -8,8 +8,9 @@ from typing import Any
 
 from problems import readers
 from problems.data import Dataset, load
-from problems.errors import DataError, InputError
+from problems.errors import InputError
 from problems.network import Network
+from problems.regions.ball import exponent
 from problems.regions.base import Region
 from problems.regions.box import Box
 from verifier.attacks.base import Attack, AttackReport, Problem
@@ -18,7 +19,6 @@ from verifier.attacks.pgd import check_budget
 from verifier.attacks.pointwise import ProjectedGradient
 
 METHODS: dict[str, type[Attack]] = {attack.name: attack for attack in (ProjectedGradient,)}
-_NORMS: dict[Any, float] = {1: 1, 2: 2, inf: inf, "1": 1, "2": 2, "inf": inf}
 
 
 def attack(
@@ -48,8 +48,7 @@ def attack(
     """
     if method not in METHODS:
         raise InputError("method", f"{method!r} is not an attack.", f"Choose one of: {', '.join(METHODS)}.")
-    if norm not in _NORMS:
-        raise InputError("norm", f"{norm!r} is not a norm of this attack.", "Choose 1, 2 or inf.")
+    power = exponent(norm)
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not (isfinite(epsilon) and epsilon >= 0):
         raise InputError("epsilon", f"is {epsilon!r}.", "Give a finite number, 0 or more.")
     if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
@@ -59,8 +58,6 @@ def attack(
     net = readers.load(network)
     dataset = load(data).select(samples)
     dataset.check_fits(net)
-    if net.output_size < 2:
-        raise DataError("labels", "the network has one output: there is no other class.")
     inside = region if region is not None else dataset.domain if dataset.domain is not None else Box.whole_space(net.input_size)
     dataset.check_inside(inside)
     problem = Problem(
@@ -68,7 +65,7 @@ def attack(
         x=dataset.x,
         labels=dataset.y,
         numbers=dataset.numbers,
-        norm=_NORMS[norm],
+        norm=power,
         epsilon=float(epsilon),
         region=inside,
         steps=steps,

@@ -27,6 +27,7 @@ LARGEST_BATCH = {"cpu": 4096, "cuda": 65536}
 STEPS_BEYOND = 5
 # Steps, half the size of the set each, that make starts diverse.
 DIVERSE_STEPS = 5
+MOST_TARGETS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +198,13 @@ def diversified(
         (gradients,) = torch.autograd.grad((weights * logits).sum(), moved)
         moved = reach.project(moved.detach() + 0.5 * reach.direction(gradients, moved.detach(), 0.0))
     return torch.where(chosen[:, None], moved.detach(), points)
+
+
+def likely_targets(logits: Array, labels: Array) -> Array:
+    """The other classes with the largest logits, at most MOST_TARGETS, largest first: logits (N, K), labels (N,) -> (N, T)."""
+    others = logits.copy()
+    np.put_along_axis(others, labels[:, None], -inf, 1)
+    return np.argsort(-others, axis=1, kind="stable")[:, : min(MOST_TARGETS, logits.shape[1] - 1)]
 
 
 def batch_size(network: Network, device: str, columns: int = 1) -> int:

@@ -1,7 +1,5 @@
 """Projected gradient ascent against every sample, untargeted and towards every class (Madry et al., ICLR 2018)."""
 
-from math import inf
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,18 +7,16 @@ from torch import Tensor
 from problems.regions.box import Box
 from verifier.attacks.base import Attack, Problem
 from verifier.attacks.module import as_module, one_thread, search_precision
-from verifier.attacks.pgd import Reach, ascend, batch_size, diversified, margin_objective
+from verifier.attacks.pgd import Reach, ascend, batch_size, diversified, likely_targets, margin_objective
 from verifier.attacks.witness import float_margins
 
 Array = np.ndarray
-
-MOST_TARGETS = 9
 
 
 class ProjectedGradient(Attack):
     """One untargeted ascent from the samples themselves, then `restarts` random starts with every class as target.
 
-    Each ascent takes `steps` steps. Samples that fall drop out. Classes beyond the MOST_TARGETS with the largest logits are not targets.
+    Each ascent takes `steps` steps. Samples that fall drop out. Targets are the classes with the largest logits (`likely_targets`).
     """
 
     name = "pgd"
@@ -28,8 +24,7 @@ class ProjectedGradient(Attack):
     def run(self, problem: Problem) -> Array:
         logits = problem.network.forward(problem.x)
         values, points = float_margins(logits, problem.labels), problem.x.copy()
-        np.put_along_axis(logits, problem.labels[:, None], -inf, 1)
-        targets = np.argsort(-logits, axis=1, kind="stable")[:, : min(MOST_TARGETS, logits.shape[1] - 1)]
+        targets = likely_targets(logits, problem.labels)
         generator = torch.Generator().manual_seed(problem.seed)
         with one_thread():
             for restart in range(problem.restarts + 1):

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.errors import DataError, InputError, RegionError
+from problems.data import Dataset
 from problems.network import Network
+from problems.regions.ball import exponent
 from problems.regions.box import Box
 from verifier.attacks.fab import descend
 from verifier.attacks.module import as_module, check_device, one_thread, search_precision
-from verifier.attacks.pgd import Reach, ascend, batch_size, check_budget, margin_objective
+from verifier.attacks.pgd import Reach, ascend, batch_size, check_budget, likely_targets, margin_objective
 from verifier.attacks.witness import PROBES, first_errors, float_margins, settle
 
 Array = np.ndarray
 
-NORMS = (1, 2, inf)
-MOST_TARGETS = 9  # classes tried per sample: those with the largest logits at the sample
 MOST_SAMPLES = 256  # searched together
 # (retreat, overshoot) of the descents that follow exploration, each from the best points so far.
 SETTLING = ((0.97, 1.02), (0.99, 1.005), (0.997, 1.002))
@@ -52,10 +51,10 @@ def nearest(
     arithmetic, and their distances from the samples rounded up, so upper bounds on the exact radii. inf (and the sample itself) where
     nothing was found: that proves nothing. A sample that is already misclassified comes back with distance 0. `deadline` is an instant of
     time.monotonic().
-    Raises DataError, RegionError (samples, labels, box) and InputError (norm, device, budgets).
+    Raises DataError, RegionError (samples, labels, box, norm), NetworkError (one output) and InputError (device, budgets).
     """
     check_device(device)
-    check_norm(norm)
+    norm = exponent(norm)
     check_budget(steps=steps, restarts=restarts, seed=seed)
     x, labels, lower, upper = _checked(network, x, labels, box)
     points, distances = x.copy(), np.full(len(x), inf)
@@ -72,32 +71,12 @@ def nearest(
     return points, distances
 
 
-def check_norm(norm: float) -> None:
-    """Raises InputError unless the norm is 1, 2 or inf."""
-    if not any(norm == known for known in NORMS):
-        raise InputError("norm", f"{norm!r} is not a norm of this attack.", "Choose 1, 2 or inf.")
-
-
 def _checked(network: Network, x: Array, labels: Array, box: Box | tuple[Array, Array] | None) -> tuple[Array, Array, Array, Array]:
-    x, labels = np.asarray(x, dtype=np.float64), np.asarray(labels)
-    if x.ndim != 2 or x.shape[1] != network.input_size or labels.shape != (len(x),):
-        raise DataError("data", f"samples of shape {x.shape} with labels of shape {labels.shape} do not fit {network.input_size} inputs.")
-    if not np.isfinite(x).all():
-        raise DataError("data", "hold NaN or infinite numbers.", "Remove these samples.")
-    if not np.issubdtype(labels.dtype, np.integer) or ((labels < 0) | (labels >= network.output_size)).any():
-        raise DataError("labels", f"lie outside 0..{network.output_size - 1}.", "Labels are the numbers of the network's outputs.")
-    if network.output_size < 2:
-        raise DataError("labels", "the network has one output: there is no other class.")
-    sides = (np.full(x.shape[1], -inf), np.full(x.shape[1], inf)) if box is None else (box.inner if isinstance(box, Box) else box)
-    lower, upper = (np.asarray(side, dtype=np.float64) for side in sides)
-    if lower.shape != x.shape[1:] or upper.shape != x.shape[1:] or not (lower <= upper).all():
-        raise RegionError("box", f"sides of shape {lower.shape} and {upper.shape} are no box in dimension {x.shape[1]}.")
-    outside = ~((x >= lower) & (x <= upper)).all(1)
-    if outside.any():
-        raise DataError(
-            f"sample {int(outside.argmax())}", "lies outside the region.", "Clip the data or choose a region that contains them."
-        )
-    return x, labels.astype(np.int64), lower, upper
+    data = Dataset(x, labels)
+    data.check_fits(network)
+    region = Box.whole_space(network.input_size) if box is None else box if isinstance(box, Box) else Box(*box)
+    data.check_inside(region)
+    return data.x, data.y, *region.inner
 
 
 @dataclass(eq=False)
@@ -120,12 +99,9 @@ class _Search:
         self.judge = as_module(self.network, self.device)
         logits = self.network.forward(self.x)
         self.margins = float_margins(logits, self.labels)
-        others = logits.copy()
-        np.put_along_axis(others, self.labels[:, None], -inf, 1)
-        count = min(MOST_TARGETS, logits.shape[1] - 1)
-        self.targets = np.argsort(-others, axis=1, kind="stable")[:, :count]
+        self.targets = likely_targets(logits, self.labels)
         self.predicted = logits.argmax(1)
-        self.points = np.repeat(self.x[:, None], count, axis=1)
+        self.points = np.repeat(self.x[:, None], self.targets.shape[1], axis=1)
         self.distances = np.full(self.targets.shape, inf)
         self.generator = np.random.default_rng(self.seed)
 

@@ -5,15 +5,15 @@ arithmetic, rounded up. A tie is an error (THEORY section 1): the error set is c
 """
 
 from fractions import Fraction
-from math import inf, nextafter, sqrt
+from math import inf
 from time import monotonic
 
 import numpy as np
 import torch
 
-from problems.exact import evaluate, integers
+from problems.exact import evaluate
 from problems.network import Network
-from problems.rounding import round_up
+from problems.regions.ball import Ball
 from verifier.witness import enclose
 
 Array = np.ndarray
@@ -51,15 +51,7 @@ def float_margins(logits: Array, labels: Array) -> Array:
 
 def distance_up(point: Array, origin: Array, norm: float) -> float:
     """||point - origin|| in the norm 1, 2 or inf, both float (n,): computed exactly, then rounded up."""
-    numerators, denominator = integers([*point.tolist(), *origin.tolist()])
-    steps = np.abs(numerators[: len(point)] - numerators[len(point) :])
-    if norm == 2:
-        square = Fraction(int((steps * steps).sum()), denominator**2)
-        root = sqrt(round_up(square))
-        while Fraction(root) ** 2 < square:
-            root = nextafter(root, inf)
-        return root
-    return round_up(Fraction(int(steps.sum() if norm == 1 else steps.max()), denominator))
+    return Ball(origin, inf, norm).norm_upper(point)
 
 
 def first_errors(module: torch.nn.Module, origins: Array, points: Array, labels: Array, lower: Array, upper: Array, batch: int) -> Array:

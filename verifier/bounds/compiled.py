@@ -12,6 +12,7 @@ import numpy as np
 from problems.maps import Array, Dense
 from problems.network import Affine, Network, Relu
 from problems.regions.box import Box
+from verifier.bounds.crown import Linear
 from verifier.bounds.interval import operations
 from verifier.bounds.propagation import Lines, Propagation
 from verifier.bounds.rounding import gamma
@@ -22,7 +23,8 @@ class Chain:
     """A network of layers x -> relu(W x + b), one after the other, packed for the kernel.
 
     sizes (K + 1,): input size and the size of each affine layer; starts (K + 1,): where layer k stands in a vector over all of them;
-    places (K + 1,): where its weights stand in `weights` (row by row), `transposed` and, without signs, `absolute` (column by column); errors (K,) as in kernel.py.
+    places (K + 1,): where its weights stand in `weights` (row by row), `transposed` and, without signs, `absolute` (column by column);
+    errors (K,) as in kernel.py.
     """
 
     sizes: Array
@@ -47,6 +49,20 @@ class Chain:
 
     def layer(self, k: int) -> slice:
         return slice(int(self.starts[k]), int(self.starts[k + 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What the kernel found, side by side for all layers: (B, H) with the outputs, (B, h) without, floors (B, K)."""
+
+    chain: Chain
+    low: Array
+    high: Array
+    magnitude: Array
+    upper_slope: Array
+    intercept: Array
+    slope: Array
+    floors: Array
 
 
 _chains: WeakKeyDictionary[Network, Chain | None] = WeakKeyDictionary()
@@ -106,6 +122,7 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propa
         _plain(pieces.lower), _plain(pieces.upper), _plain(known[0]), _plain(known[1]),
         low, high, magnitude, upper_slope, intercept, slope, post_low, post_high, floors, pieces.empty,
     )  # fmt: skip
+    pieces.packed = Packed(chain, low, high, magnitude, upper_slope, intercept, slope, floors)
     pieces.lowers, pieces.uppers = [pieces.lower], [pieces.upper]
     for k in range(chain.layers):
         s = chain.layer(k)
@@ -117,6 +134,40 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propa
             pieces.uppers.append(post_high[:, s])
             pieces.lines[2 * k + 2] = Lines(low[:, s], high[:, s], upper_slope[:, s], intercept[:, s], slope[:, s])
     return pieces
+
+
+def backward(pieces: Propagation, rows: Array, *, keep: bool) -> Linear:
+    """crown.backward for rows (B, S, K) of the outputs of pieces that `walk` bounded."""
+    from verifier.bounds import kernel
+
+    packed = pieces.packed
+    assert packed is not None
+    chain, shape = packed.chain, rows.shape[:2]
+    kept = np.empty((*shape, chain.neurons if keep else 0))
+    linear = Linear(np.empty((*shape, int(chain.sizes[0]))), np.empty(shape), np.empty(shape))
+    kernel.backward(
+        chain.sizes, chain.starts, chain.places, chain.weights, chain.transposed, chain.biases, chain.crown_errors, packed.floors,
+        packed.magnitude, packed.upper_slope, packed.intercept, packed.slope, _plain(rows),
+        linear.coefficients, linear.constant, linear.error, kept,
+    )  # fmt: skip
+    if keep:
+        linear.relu = {2 * k + 2: kept[:, :, chain.layer(k)] for k in range(chain.layers - 1)}
+    return linear
+
+
+def gains(pieces: Propagation, costs: Array) -> Array:
+    """(B, n): sum over open neurons of costs (B, h) |dz/dx_i| width_i / (range of z), the derivatives those of the mean relaxation."""
+    from verifier.bounds import kernel
+
+    packed = pieces.packed
+    assert packed is not None
+    chain = packed.chain
+    score = np.zeros(pieces.lower.shape)
+    kernel.gains(
+        chain.sizes, chain.starts, chain.places, chain.transposed, _plain(pieces.upper - pieces.lower),
+        packed.low, packed.high, packed.upper_slope, _plain(costs), score,
+    )  # fmt: skip
+    return score
 
 
 def _plain(values: Array) -> Array:

@@ -47,6 +47,10 @@ def backward(
     pushes[i] (B, S, m_i) = multiplier * sign of the decided neurons of ReLU node i (sign 0 elsewhere).
     """
     nodes = pieces.network.nodes
+    if pieces.packed is not None and start == len(nodes) - 1 and slopes is None and pushes is None:
+        from verifier.bounds import compiled
+
+        return compiled.backward(pieces, rows, keep=keep)
     pending: dict[int, Array] = {start: rows}
     constant = np.zeros(rows.shape[:2])
     error = np.zeros(rows.shape[:2])

@@ -8,6 +8,7 @@ linear bound propagation (`verifier.bounds.crown`). All bounds are rounded outwa
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from problems.network import Affine, Network, Relu
 from problems.regions.base import Region
 from verifier.bounds.interval import affine_interval
 from verifier.bounds.rounding import TINY
+
+if TYPE_CHECKING:
+    from verifier.bounds.compiled import Packed
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Propagation:
     uppers: list[Array] = field(default_factory=list)
     magnitude: dict[int, Array] = field(default_factory=dict)
     lines: dict[int, Lines] = field(default_factory=dict)
+    packed: "Packed | None" = None  # the same, as the compiled walk leaves it
     empty: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,6 +136,8 @@ class Propagation:
 
     def neuron_bounds(self) -> tuple[Array, Array]:
         """(lower (B, h), upper (B, h)): the pre-activation bounds of all neurons."""
+        if self.packed is not None:
+            return self.packed.low[:, : self.packed.chain.neurons], self.packed.high[:, : self.packed.chain.neurons]
         if not self.lines:
             return np.zeros((self.batch, 0)), np.zeros((self.batch, 0))
         lines = [self.lines[i] for i in self.network.relus]

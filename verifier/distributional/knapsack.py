@@ -13,6 +13,7 @@ import numpy as np
 
 from problems.errors import InputError
 from problems.maps import Array
+from problems.regions.ball import exponent
 from problems.rounding import round_down, round_up
 
 
@@ -33,15 +34,13 @@ class Curve:
     """The worst-case error as a function of eps for fixed radii (N,), exactly."""
 
     def __init__(self, radii: Array, order: float) -> None:
-        if order not in (1, 2, inf):
-            raise InputError("order", f"{order} is not supported.", "Use 1, 2 or inf.")
-        self.order = order
+        self.order = exponent(order, "order")
         self.radii = np.sort(np.asarray(radii, dtype=np.float64))
         self.count = len(self.radii)
         if not self.count or np.isnan(self.radii).any() or (self.radii < 0).any():
             raise InputError("radii", "must be numbers >= 0, at least one.")
         finite = [Fraction(r) for r in self.radii.tolist() if isfinite(r)]
-        self.prices = finite if order == inf else [r ** int(order) for r in finite]
+        self.prices = finite if self.order == inf else [r ** int(self.order) for r in finite]
         self.totals = [Fraction(0)]  # totals[k]: the price of the k cheapest samples
         for price in self.prices:
             self.totals.append(self.totals[-1] + price)

@@ -13,6 +13,7 @@ import numpy as np
 
 from problems.errors import InputError
 from problems.maps import Array
+from problems.regions.ball import exponent
 from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
@@ -73,9 +74,7 @@ def dro(
         raise InputError("loss", f"{loss!r} is not available.", "This version answers for zero-one.")
     if label_cost is not None:
         raise InputError("label cost", "is not available.", "Labels stay fixed in this version.")
-    exponent = {"1": 1.0, "2": 2.0, "inf": inf}.get(str(order).removesuffix(".0"))
-    if exponent is None:
-        raise InputError("order", f"{order!r} is not supported.", "Use 1, 2 or inf.")
+    power = exponent(order, "order")
     if not len(epsilon):
         raise InputError("epsilon", "is empty.", "Give at least one number >= 0.")
     for value in epsilon:
@@ -88,7 +87,7 @@ def dro(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
     tasks = attacked_tasks(setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts)
-    state = Refinement(tasks, exponent, [float(e) for e in epsilon], tolerance)
+    state = Refinement(tasks, power, [float(e) for e in epsilon], tolerance)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:

@@ -20,7 +20,7 @@ import numpy as np
 from problems import data as datasets
 from problems import readers
 from problems.data import Dataset
-from problems.errors import InputError, NetworkError
+from problems.errors import InputError
 from problems.maps import Conv
 from problems.network import Affine, Network
 from problems.regions import Ball, Box
@@ -74,8 +74,6 @@ def audit(
     about_data = _about_data(dataset)  # fingerprint and size are those of the whole data set
     dataset = dataset.select(samples if samples is not None else slice(0, min(_at_least("count", count, 1), len(dataset))))
     dataset.check_fits(net)
-    if net.output_size < 2:
-        raise NetworkError(net.name, "has one output, so nothing can be misclassified.", "Give a classifier: one logit per class.")
     options = _Options(
         norms=_choices("norms", norms), orders=_choices("orders", orders), points=_at_least("points", points, 2),
         timeout=timeout, memory=memory, workers=workers or default_workers(), device=device, solver=solver,
