@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("folder", nargs="?", type=Path, help="a folder with an instances.csv, or a folder of such folders")
     described.add_argument("--timeout", type=float, metavar="SECONDS", help="cap on the time limits of the instances")
     described.add_argument("--memory", type=float, metavar="GB", help="memory limit of each instance")
-    described.add_argument("--only", metavar="TEXT", default="", help="instances whose line 'benchmark, network, property' contains the text")
+    described.add_argument("--only", metavar="TEXT", default="", help="instances whose 'benchmark, network, property' contains the text")
     described.add_argument("--every", type=int, metavar="K", default=1, help="every K-th of these")
     described.add_argument("--limit", type=int, metavar="N", help="at most N of these")
     described.add_argument("--jobs", type=int, metavar="J", default=1, help="instances at a time; they share the cores (default 1)")
@@ -92,7 +92,8 @@ def run_all(options: argparse.Namespace) -> int:
     if options.folder is None or options.every < 1 or options.jobs < 1:
         raise InputError("arguments", "need a folder, and --every and --jobs of at least 1.", "See --help.")
     chosen = list(find_instances(options.folder))
-    chosen = [(name, instance) for name, instance in chosen if options.only in f"{name}, {instance.name}"][:: options.every][: options.limit]
+    chosen = [(name, instance) for name, instance in chosen if options.only in f"{name}, {instance.name}"]
+    chosen = chosen[:: options.every][: options.limit]
     earlier = {result.key: result for result in read_results(options.output)} if options.output else {}
     waiting = [(name, instance) for name, instance in chosen if key_of(name, instance) not in earlier]
     results = [earlier[key_of(name, instance)] for name, instance in chosen if key_of(name, instance) in earlier]
@@ -260,7 +261,7 @@ def read_results(path: Path) -> list[Result]:
             values = dict(zip(names, row, strict=True))
             numbers = {name: float(values[name]) for name in ("timeout", "wall", "cpu", "memory")}
         except ValueError:
-            raise InputError(str(path), f"holds a line that is no result: {','.join(row)}", "Remove it; the instance is then run again.") from None
+            raise InputError(str(path), f"holds a line that is no result: {','.join(row)}", "Remove it, and run again.") from None
         results.append(Result(**(values | numbers)))  # type: ignore[arg-type]
     return results
 

@@ -107,7 +107,10 @@ class Dataset:
 
 
 def load(data: "str | Path | Dataset") -> Dataset:
-    """The data set that `data` names: "digits:train", "digits:test", "mnist:FOLDER", "FILE.npz"; a Dataset is returned as it is."""
+    """The data set that `data` names: "digits:train", "digits:test", "mnist:FOLDER", "FILE.npz"; a Dataset is returned as it is.
+
+    Raises DataError.
+    """
     if isinstance(data, Dataset):
         return data
     kind, _, rest = str(data).partition(":")

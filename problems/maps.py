@@ -29,15 +29,18 @@ class LinearMap(ABC):
 
     @property
     @abstractmethod
-    def in_size(self) -> int: ...
+    def in_size(self) -> int:
+        """The length of an input."""
 
     @property
     @abstractmethod
-    def out_size(self) -> int: ...
+    def out_size(self) -> int:
+        """The length of an output."""
 
     @property
     @abstractmethod
-    def terms(self) -> int: ...
+    def terms(self) -> int:
+        """See the class."""
 
     @abstractmethod
     def forward(self, x: Array) -> Array:

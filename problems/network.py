@@ -36,6 +36,7 @@ class Affine:
 
     @property
     def size(self) -> int:
+        """The length of y."""
         return len(self.bias)
 
 
@@ -71,10 +72,12 @@ class Network:
 
     @property
     def input_size(self) -> int:
+        """n, the number of inputs, flattened."""
         return self.nodes[0].size
 
     @property
     def output_size(self) -> int:
+        """K, the number of outputs (logits), flattened."""
         return self.nodes[-1].size
 
     @cached_property

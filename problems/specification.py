@@ -71,7 +71,7 @@ class Disjunct:
     def violations(self, z: Sequence[Number] | Array, x: Sequence[Number] | Array | None = None) -> list[Fraction]:
         """The violation of every row at the logits z (K,), as fractions; z and x (n,) are taken as exact.
 
-        x is needed only for rows that speak of inputs.
+        x is needed only for rows that speak of inputs (ValueError without it).
         """
         logits = [Fraction(value) for value in _python(z)]
         point = None if x is None else _python(x)
@@ -105,6 +105,7 @@ class Specification:
 
     @property
     def name(self) -> str:
+        """The file it came from, for messages."""
         return str(self.source) if self.source else "specification"
 
     @property
@@ -172,7 +173,10 @@ def make_disjunct(region: Region, rows: Sequence[Row], *, output_size: int, plac
 
 
 def robustness(region: Region, label: int, classes: int) -> Specification:
-    """Misclassification of the region's points, K = classes: some other logit is >= that of the label (a tie is an error)."""
+    """Misclassification of the region's points, K = classes: some other logit is >= that of the label (a tie is an error).
+
+    Raises SpecificationError for a label that is no class, or fewer than two classes.
+    """
     if classes < 2:
         raise SpecificationError("classes", f"is {classes}.", "A classifier has at least two classes.")
     if isinstance(label, bool) or label != int(label) or not 0 <= label < classes:

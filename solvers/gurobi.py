@@ -1,4 +1,4 @@
-"""Gurobi, where it starts. The restricted licence that comes with the package takes 2000 variables and rows; past it, another backend takes over.
+"""Gurobi, where it starts. The restricted licence of the package takes 2000 variables and rows; past it, another backend goes on.
 
 A row with two different finite sides gets a slack variable (a.x - s = 0, row_lower <= s <= row_upper) and keeps it.
 """

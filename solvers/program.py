@@ -204,13 +204,19 @@ def finite(place: str, values: ArrayLike, size: int | None = None) -> Array:
     return array
 
 
-def ordered(place: str, lower: ArrayLike, upper: ArrayLike, size: int) -> tuple[Array, Array]:
-    """Fresh bounds lower <= upper, (size,) each, lower < +inf and upper > -inf. Raises ProgramError."""
+def ordered(place: str, lower: ArrayLike, upper: ArrayLike, size: int, indices: Array | None = None) -> tuple[Array, Array]:
+    """Fresh bounds lower <= upper, (size,) each, lower < +inf and upper > -inf, of the variables or rows `indices` (all if None).
+
+    Raises ProgramError.
+    """
     low, high = numbers(place, lower, size), numbers(place, upper, size)
     wrong = ~(low <= high) | (low == np.inf) | (high == -np.inf)
     if wrong.any():
-        where = int(np.flatnonzero(wrong)[0])
-        raise ProgramError(place, f"lower {low[where]!r} and upper {high[where]!r} at position {where} leave nothing between them.")
+        at = int(np.flatnonzero(wrong)[0])
+        position = at if indices is None else int(indices[at])
+        raise ProgramError(
+            place, f"lower {float(low[at])!r} and upper {float(high[at])!r} at position {position} leave nothing between them."
+        )
     return low, high
 
 

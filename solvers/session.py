@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, vstack
 
 from solvers.errors import ProgramError, SolverError, SolverUnavailableError
-from solvers.program import Array, Capability, Program, finite, numbers, sparse_rows
+from solvers.program import Array, Capability, Program, finite, ordered, sparse_rows
 from solvers.solution import Solution, Status
 
 Interrupt = Callable[[], bool]
@@ -210,17 +210,13 @@ class Session(ABC):
 
 def _ordered(place: str, where: Array, lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Array, Array]:
     """Distinct ascending indices (the last mention counts) with their checked bounds; scalars are broadcast."""
-    low = np.broadcast_to(np.asarray(lower, dtype=np.float64), where.shape) if np.ndim(lower) == 0 else numbers(place, lower, len(where))
-    high = np.broadcast_to(np.asarray(upper, dtype=np.float64), where.shape) if np.ndim(upper) == 0 else numbers(place, upper, len(where))
-    wrong = ~(low <= high) | (low == inf) | (high == -inf)
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        raise ProgramError(place, f"lower {low[at]!r} and upper {high[at]!r} at index {where[at]} leave nothing between them.")
+    low, high = (np.broadcast_to(np.asarray(side), where.shape) if np.ndim(side) == 0 else side for side in (lower, upper))
+    low, high = ordered(place, low, high, len(where), where)
     if len(where) > 1 and not np.all(where[1:] > where[:-1]):
         distinct, last = np.unique(where[::-1], return_index=True)
         chosen = len(where) - 1 - last
         return distinct, low[chosen], high[chosen]
-    return where, np.array(low), np.array(high)
+    return where, low, high
 
 
 def _seconds(time_limit: float | None) -> float:

@@ -39,12 +39,26 @@ def axis_scores(pieces: Propagation, result: Optimised, weights: Array) -> Array
     Halving axis i narrows an open neuron's range by about |dz/dx_i| width_i, and its relaxation's cost in proportion. The derivatives
     come from one forward pass of the n axes through the mean slopes of the relaxation; widths scale them.
     """
-    network = pieces.network
     width = pieces.upper - pieces.lower
-    score = LINEAR_SHARE * np.abs(np.einsum("bs,bsn->bn", weights, result.linear.coefficients)) * width
+    coefficients = result.linear.coefficients
+    score = LINEAR_SHARE * np.abs(np.einsum("bs,bsn->bn", weights, coefficients)) * width
     costs = {index: _cost(pieces.lines[index], a, weights) for index, a in result.linear.relu.items()}
-    if pieces.packed is not None and costs:
-        return score + compiled.gains(pieces, np.concatenate([costs[index] for index in network.relus], axis=1))
+    if pieces.packed is not None:
+        score += compiled.gains(pieces, costs)
+    else:
+        score += _gains(pieces, width, costs)
+    idle = ~(score > 0).any(axis=1)
+    if idle.any():
+        # The rows that count are constant here, and halving any axis leaves them so: cut where the other rows move, or the widest side.
+        movement = np.abs(coefficients[idle]).sum(axis=1) * width[idle]
+        score[idle] = np.where((movement > 0).any(axis=1, keepdims=True), movement, width[idle])
+    return score
+
+
+def _gains(pieces: Propagation, width: Array, costs: dict[int, Array]) -> Array:
+    """(B, n): sum over open neurons of their costs (B, m) times |dz/dx_i| width_i / (range of z)."""
+    network = pieces.network
+    score = np.zeros(width.shape)
     tangents: list[Array] = [width[:, :, None] * np.eye(network.input_size)]
     for index, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node, Affine):

@@ -13,9 +13,9 @@ import scipy.sparse as sparse
 from problems.maps import Array
 from problems.regions.ball import Ball
 from problems.regions.base import Lift
-from solvers import Program, Solution, capabilities, open_session, projection
+from solvers import Program, Solution, capabilities, open_session
 from verifier.bounds import Layout, Linear, Propagation, backward
-from verifier.bounds.rounding import UNIT
+from verifier.bounds.rounding import UNIT, down, gamma, up
 from verifier.search.budget import Budget
 
 
@@ -74,19 +74,46 @@ def largest_smallest_row(
     return _solve(lift, lower, upper, block, -offsets, extra=(-1.0, -limit, limit), solver=solver, time_limit=time_limit)
 
 
-def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> tuple[Solution, float]:
-    """(solution, proven lower bound of the distance) of the program: the point of ball and box nearest to the centre with all rows >= 0."""
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """infeasible: proved that no point satisfies the rows; distance: proven lower bound; point (n,) or None: the solver's minimiser."""
+
+    infeasible: bool
+    distance: float
+    point: Array | None
+
+
+def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
+    """The point of ball and box nearest to the centre at which all rows are >= 0."""
+    n = ball.dimension
     if ball.power == 2:
-        low, high = np.maximum(ball.bounding_box()[0], lower), np.minimum(ball.bounding_box()[1], upper)
-        program = projection(
-            ball.center, matrix=rows.matrix, row_lower=-rows.offsets, row_upper=np.full(len(rows.offsets), inf), lower=low, upper=high
-        )  # fmt: skip
-        solution = _run(program, solver, time_limit)
-        return solution, nextafter(nextafter(sqrt(max(2.0 * solution.safe_bound, 0.0)), 0.0), 0.0)
+        return _nearest_euclidean(ball, lower, upper, rows, solver=solver, time_limit=time_limit)
     lift = ball.lift()
     block = sparse.csr_matrix(np.hstack([rows.matrix, np.zeros((len(rows.matrix), lift.extra))]))
     solution = _solve(lift, lower, upper, block, -rows.offsets, extra=None, solver=solver, time_limit=time_limit)
-    return solution, max(solution.safe_bound, 0.0)
+    point = None if solution.x is None else solution.x[:n]
+    return Nearest(solution.proves_infeasible, max(solution.safe_bound, 0.0), point)
+
+
+def _nearest_euclidean(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
+    """The program in d = x - centre, minimise 1/2 d.d: its bound is accurate however small the distance is against the centre."""
+    center, (low, high) = ball.center, ball.bounding_box()
+    # Shifting rounds: bounds by an ulp, offsets by the error of one dot product, both outward.
+    low, high = down(np.maximum(low, lower) - center), up(np.minimum(high, upper) - center)
+    size = np.abs(rows.matrix) @ np.abs(center) + np.abs(rows.offsets)
+    offsets = up(rows.matrix @ center + rows.offsets + 2.0 * gamma(len(center) + 4) * size)
+    program = Program(
+        cost=np.zeros(len(center)),
+        quadratic=np.ones(len(center)),
+        matrix=rows.matrix,
+        row_lower=-offsets,
+        row_upper=np.full(len(offsets), inf),
+        lower=low,
+        upper=high,
+    )
+    solution = _run(program, solver, time_limit)
+    distance = nextafter(nextafter(sqrt(max(2.0 * solution.safe_bound, 0.0)), 0.0), 0.0)
+    return Nearest(solution.proves_infeasible, distance, None if solution.x is None else center + solution.x)
 
 
 def _solve(

@@ -116,15 +116,15 @@ class Nearest(PiecewiseQuestion):
         margin = leaf.output_rows(self.output(pieces, node.target))
         rows = leaf.Cell(np.concatenate([margin.matrix, cell.matrix]), np.concatenate([margin.offsets, cell.offsets]))
         ball = self.region(node.target, parameter)
-        solution, distance = leaf.nearest(
+        found = leaf.nearest(
             ball, pieces.lower[0], pieces.upper[0], rows, solver=self.solver, time_limit=leaf.time_left(budget)
         )  # fmt: skip
-        if solution.proves_infeasible:
+        if found.infeasible:
             return Closed(-inf), None
-        bound = min(-distance, node.bound)
+        bound = min(-found.distance, node.bound)
         witness = None
-        if solution.x is not None and bound > parameter:
-            witness = self.judge(solution.x[None, : self.network.input_size], parameter)
+        if found.point is not None and bound > parameter:
+            witness = self.judge(found.point[None], parameter)
             if witness is None:
                 witness = self._further_inside(rows, pieces, parameter, budget)
         incumbent = parameter if witness is None else max(parameter, witness.value)
@@ -136,10 +136,10 @@ class Nearest(PiecewiseQuestion):
         size = np.abs(rows.offsets) + np.abs(rows.matrix) @ np.maximum(np.abs(pieces.lower[0]), np.abs(pieces.upper[0]))
         for share in INSIDE:
             inner = leaf.Cell(rows.matrix, rows.offsets - share * size)
-            solution, _ = leaf.nearest(
+            found = leaf.nearest(
                 ball, pieces.lower[0], pieces.upper[0], inner, solver=self.solver, time_limit=leaf.time_left(budget)
             )  # fmt: skip
-            witness = None if solution.x is None else self.judge(solution.x[None, : self.network.input_size], parameter)
+            witness = None if found.point is None else self.judge(found.point[None], parameter)
             if witness is not None:
                 return witness
         return None

@@ -160,7 +160,7 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     reach = question.ball.norm_upper(_farthest(question.ball)) if setting.box is not None and _bounded(setting.box) else inf
     limit = reach if attacked == inf else inf
     if limit == inf and attacked == inf:
-        limit = max(1.0, float(np.abs(task.x).max(initial=0.0)))
+        limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
     while True:
         search = _search(replace(question, limit=limit), incumbent)
@@ -174,10 +174,13 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         if search.witness is not None or limit in (reach, inf) or not status.finished or min(-search.upper, limit) >= task.enough:
             break
         proved = limit
+        if limit >= question.ball.radius:
+            status = Status.UNDECIDED
+            break
         if limit > LARGEST_RADIUS * max(1.0, float(np.abs(task.x).max(initial=0.0))):
             status = Status.UNBOUNDED_SEARCH
             break
-        limit *= 4.0
+        limit = min(4.0 * limit, question.ball.radius)
     # What a search proves within a limit says nothing beyond it.
     known = inf if limit == reach else limit
     return Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
@@ -187,6 +190,8 @@ def pose(setting: Setting, task: Task) -> Nearest:
     """The question for one sample, with a row z_k - z_label per competing class k."""
     classes = setting.network.output_size
     ball = Ball(task.x, inf, setting.norm, setting.box)
+    if setting.float32 and not (setting.box is not None and _bounded(setting.box)) and task.start is not None:
+        ball = ball.with_radius(1.01 * ball.norm_upper(task.start))  # the envelope holds on a bounded region only
     logits = _envelope(setting, task, ball) if setting.float32 else np.zeros(classes)
     envelope = up(np.delete(logits, task.label) + logits[task.label])
     targets: list[Target] = []
@@ -211,10 +216,8 @@ def _envelope(setting: Setting, task: Task, ball: Ball) -> Array:
     """(K,): how far float32 logits may lie from the exact ones, over the box, or else over the ball of the attack's point."""
     from verifier.bounds.envelope import float32_envelope
 
-    if setting.box is None or not _bounded(setting.box):
-        if task.start is None:
-            raise InputError("semantics", "float32 needs a bounded region or an attack that succeeds.", "Give --box, or use real.")
-        ball = ball.with_radius(1.01 * ball.norm_upper(task.start))
+    if task.start is None and (setting.box is None or not _bounded(setting.box)):
+        raise InputError("semantics", "float32 needs a bounded region or an attack that succeeds.", "Give --box, or use real.")
     envelope = float32_envelope(setting.network, *ball.bounding_box())
     if not np.isfinite(envelope).all():
         raise InputError(setting.network.name, "may overflow in float32 on this region.", "Use the semantics real.")

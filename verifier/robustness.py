@@ -132,7 +132,7 @@ def _work(question: Violation, search: Search, budget: Budget, *, device: str, s
 def attack(question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0) -> None:
     """Offer the search what projected gradient ascent finds for the targets still open; at most a tenth of the time left, or 10 s.
 
-    A first pass starts from the centres alone, which settles most falsifiable targets at once; the second restarts at random, more
+    A first pass starts from the centres alone, which settles most falsifiable targets at once; the others restart at random, more
     often where a restart is cheap.
     """
     from verifier.attacks.pgd import maximise
@@ -140,7 +140,7 @@ def attack(question: Violation, search: Search, budget: Budget, *, device: str =
     allowed = min(10.0, 0.1 * budget.remaining) if isfinite(budget.deadline) else 10.0
     end = time.monotonic() + allowed
     live = sorted({node.target for node in search.frontier() if question.targets[node.target].inputs is None})
-    passes = (0, 100 if question.splitting == "input" else 16)
+    passes = (0, 100, 4000) if question.splitting == "input" else (0, 16)
     for number, (restarts, target) in enumerate(product(passes, live)):
         wanted = question.targets[target]
         left = end - time.monotonic()
@@ -148,7 +148,8 @@ def attack(question: Violation, search: Search, budget: Budget, *, device: str =
             return
         low, high = wanted.region.bounding_box()
         points, _ = maximise(
-            question.network, low, high, wanted.rows, wanted.offsets, restarts=restarts, steps=60, seed=seed, device=device,
+            question.network, low, high, wanted.rows, wanted.offsets, restarts=restarts, steps=100 if restarts > 100 else 60, seed=seed,
+            device=device,
             deadline=time.monotonic() + left / (len(passes) * len(live) - number),
         )  # fmt: skip
         inside = np.stack([wanted.region.clip(point) for point in points[:4]])

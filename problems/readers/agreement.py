@@ -173,7 +173,7 @@ class Runtime:
         self._input_shape = tuple(max(dim.dim_value, 1) for dim in tensor.shape.dim)
 
     def run(self, names: list[str] | None, x: Array) -> list[Array]:
-        """The named tensors (None: the outputs) at one point x (n,)."""
+        """The named tensors (None: the outputs) at one point x (n,). Raises NetworkError."""
         try:
             with np.errstate(all="ignore"):
                 return list(self._session.run(names, {self._input_name: x.reshape(self._input_shape).astype(self._input_type)}))
@@ -197,7 +197,7 @@ def replay(network: Network | str | Path, x: Array) -> Array:
 
     With an ONNX file (a path, or a network read from one): onnxruntime, one point at a time, session cached until the file changes;
     x is first rounded to the precision of its input. For other networks: the float64 value of each node, rounded to the network's
-    precision node by node, which is what an ideal runtime of that precision would do.
+    precision node by node, which is what an ideal runtime of that precision would do. Raises NetworkError where it cannot be run.
     """
     path = network.source if isinstance(network, Network) else Path(network)
     x = np.asarray(x, dtype=np.float64)

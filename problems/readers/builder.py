@@ -39,6 +39,7 @@ class Value:
 
     @property
     def size(self) -> int:
+        """The number of entries."""
         return len(self.bias)
 
     @property
@@ -48,6 +49,7 @@ class Value:
 
     @property
     def divided(self) -> bool:
+        """Whether some map divides its rows."""
         return any(isinstance(linear, Sparse) and linear.divisors is not None for _, linear in self.terms)
 
 
@@ -96,10 +98,12 @@ class Builder:
     # Affine operations
 
     def constant(self, array: Array) -> Value:
+        """A finite array as a value that depends on no node."""
         bias = np.array(array, dtype=np.float64).reshape(-1)
         return Value(tuple(np.shape(array)), (), bias, np.abs(bias))
 
     def reshape(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """The same entries in another shape of the same size."""
         return value if shape == value.shape else self._same_node(value, replace(value, shape=shape))
 
     def _same_node(self, old: Value, new: Value) -> Value:
@@ -155,7 +159,10 @@ class Builder:
         return Value(value.shape, tuple(scaled), bias, candidate.magnitude * np.abs(wide), candidate.operations + 1)
 
     def divide(self, value: Value, divisor: Array) -> Value:
-        """value / divisor, divisor broadcast to value.shape; the division is kept exact."""
+        """value / divisor, divisor broadcast to value.shape; the division is kept exact.
+
+        Raises NetworkError for a divisor that is 0 or not finite.
+        """
         wide = np.broadcast_to(np.asarray(divisor, dtype=np.float64), value.shape).reshape(-1)
         if not np.isfinite(wide).all() or not wide.all():
             raise NetworkError("division", "divides by zero, by NaN or by infinity.", "Repair the network.")
@@ -197,9 +204,11 @@ class Builder:
         return Value(shape, tuple(terms), bias, first.magnitude + second.magnitude, operations)
 
     def expand(self, value: Value, shape: tuple[int, ...]) -> Value:
+        """value, broadcast to `shape` as NumPy does. Raises ValueError."""
         return self.select(value, np.broadcast_to(np.arange(value.size).reshape(value.shape), shape))
 
     def negate(self, value: Value) -> Value:
+        """-value."""
         return self.scale(value, np.array(-1.0))
 
     def concatenate(self, values: Sequence[Value], axis: int) -> Value:

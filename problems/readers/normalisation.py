@@ -28,6 +28,7 @@ def normalise(
 
     scale, shift, mean, variance: (channels,). Both numbers contain a square root: where that is irrational, each is rounded once
     to float64 and the node is listed in `builder.roundings`. The network with these rounded numbers is the one that is verified.
+    Raises NetworkError where variance + epsilon is not positive, or a factor overflows.
     """
     factors, offsets, rounded = np.empty(len(scale)), np.empty(len(scale)), 0
     for i in range(len(scale)):

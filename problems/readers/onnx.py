@@ -42,7 +42,7 @@ _NEAREST = {
 
 
 def parse(path: Path) -> Any:
-    """The ModelProto in a file (.onnx or .onnx.gz), external tensors included."""
+    """The ModelProto in a file (.onnx or .onnx.gz), external tensors included. Raises NetworkError."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -232,4 +232,5 @@ class _Reader:
 
 
 def without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without a leading batch axis of 1, where it has one."""
     return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape

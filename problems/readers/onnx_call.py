@@ -30,9 +30,11 @@ class Call:
     name: str = ""
 
     def given(self, index: int) -> bool:
+        """Whether input `index` is there."""
         return index < len(self.inputs) and self.inputs[index] is not None
 
     def operand(self, index: int) -> Operand:
+        """Input `index` as it is. Raises NetworkError where it is missing."""
         operand = self.inputs[index] if index < len(self.inputs) else None
         if operand is None:
             self.malformed(f"its input {index} is missing.")
@@ -44,6 +46,7 @@ class Call:
         return operand if isinstance(operand, Value) else self.lift(operand, f"input {index}")
 
     def lift(self, array: Array, what: str) -> Value:
+        """A finite constant as a value of the builder; `what` names it in errors."""
         return self.builder.constant(self.finite(array, what))
 
     def constant(self, index: int, what: str) -> Array:
@@ -54,6 +57,7 @@ class Call:
         return self.finite(operand, what)
 
     def finite(self, array: Array, what: str) -> Array:
+        """The array as float64. Raises NetworkError where it holds NaN, infinite numbers or another type."""
         if array.dtype not in (np.float32, np.float64) and not np.issubdtype(array.dtype, np.integer):
             self.malformed(f"its {what} has element type {array.dtype}; float32 and float64 are supported.")
         wide = array.astype(np.float64)
@@ -74,15 +78,19 @@ class Call:
         return tuple(int(v) for v in (found if isinstance(found, list) else [found]))
 
     def number(self, attribute: str, default: float) -> float:
+        """A real attribute."""
         return float(self.attributes.get(attribute, default))
 
     def integer(self, attribute: str, default: int) -> int:
+        """A whole attribute."""
         return int(self.attributes.get(attribute, default))
 
     def unsupported(self, problem: str, nearest: str) -> NoReturn:
+        """Raises UnsupportedOperatorError: an operator, or a use of it, that cannot be rewritten."""
         raise UnsupportedOperatorError(self.place, problem, nearest)
 
     def malformed(self, problem: str, advice: str = "Export the network again.") -> NoReturn:
+        """Raises NetworkError: a call that ONNX does not allow."""
         raise NetworkError(self.place, problem, advice)
 
 

@@ -1,4 +1,8 @@
-"""ONNX operators that compute: each is rewritten into affine and ReLU nodes through the builder."""
+"""ONNX operators that compute: each is rewritten into affine and ReLU nodes through the builder.
+
+A handler stands under the ONNX names in its decorator, takes the call and returns what it computes, an array or a value. It raises
+UnsupportedOperatorError for a use that is not piecewise affine, NetworkError for a call that ONNX does not allow.
+"""
 
 from collections.abc import Callable
 

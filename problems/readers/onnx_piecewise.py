@@ -1,4 +1,4 @@
-"""ONNX operators with kinks, rewritten into ReLU nodes, and the averages that go with them."""
+"""ONNX operators with kinks, rewritten into ReLU nodes, and the averages that go with them. Handlers as in `onnx_operators`."""
 
 from collections.abc import Callable
 

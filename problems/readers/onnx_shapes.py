@@ -1,6 +1,7 @@
 """ONNX operators that only move numbers about, or compute shapes.
 
-Each is a function on arrays; on a value of the builder it is applied to the flat indices instead, and becomes a selection.
+Each is a function on arrays; on a value of the builder it is applied to the flat indices instead, and becomes a selection. Handlers as in
+`onnx_operators`.
 """
 
 from collections.abc import Callable

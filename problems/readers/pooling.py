@@ -66,7 +66,10 @@ def averaged(builder: Builder, value: Value, index: Array, counts: Array) -> Val
 
 
 def max_pool(builder: Builder, value: Value, window: Window) -> Value:
-    """Maximum over each window of a value (1, C, H, W), as a knock-out tournament of max(a, b) = b + relu(a - b)."""
+    """Maximum over each window of a value (1, C, H, W), as a knock-out tournament of max(a, b) = b + relu(a - b).
+
+    Raises ValueError where a window lies wholly in the padding.
+    """
     index, _ = window.table(value.shape[1:])
     if (index < 0).all(axis=-1).any():
         raise ValueError("a pooling window lies wholly in the padding")

@@ -1,4 +1,8 @@
-"""Layers, functions and methods of torch that compute, rewritten into affine and ReLU nodes through the builder."""
+"""Layers, functions and methods of torch that compute, rewritten into affine and ReLU nodes through the builder.
+
+Handlers are named after what they stand for and documented there; `torch_scope` says what they get. They raise UnsupportedOperatorError
+for a use that is not piecewise affine, ValueError for shapes that do not fit (the reader names the place).
+"""
 
 import operator
 from collections.abc import Sequence

@@ -29,6 +29,7 @@ class Scope:
         return np.asarray(number, dtype=self.dtype).astype(np.float64)
 
     def value(self, operand: Any) -> Value:
+        """An operand as a value of the builder; numbers and parameters are lifted."""
         return operand if isinstance(operand, Value) else self.builder.constant(self.array(operand))
 
 
@@ -40,6 +41,8 @@ Handler = Callable[..., Any]
 
 
 def layer_handler(*kinds: type) -> Callable[[Handler], Handler]:
+    """Enters a handler into MODULES for these layer classes."""
+
     def register(handler: Handler) -> Handler:
         MODULES.update(dict.fromkeys(kinds, handler))
         return handler
@@ -59,8 +62,10 @@ def function_handler(*targets: Any) -> Callable[[Handler], Handler]:
 
 
 def parameter(tensor: torch.Tensor | None) -> Array | None:
+    """A parameter or buffer as float64, or None."""
     return None if tensor is None else tensor.detach().numpy().astype(np.float64)
 
 
 def pair(number: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
+    """One number for all `axes`, or one for each."""
     return tuple(int(n) for n in number) if isinstance(number, Sequence) else (int(number),) * axes

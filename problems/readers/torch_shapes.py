@@ -1,4 +1,4 @@
-"""Layers, functions and methods of torch that pool, or only move numbers about."""
+"""Layers, functions and methods of torch that pool, or only move numbers about. Handlers as in `torch_operators`."""
 
 import operator
 from collections.abc import Callable, Sequence

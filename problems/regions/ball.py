@@ -152,11 +152,11 @@ class Ball(Region):
         return Fraction(sum(gaps) if self.norm == 1 else max(gaps, default=0), denominator)
 
     def norm_upper(self, x: Sequence[float | Fraction] | Array) -> float:
-        """||x - center|| rounded up, from its exact value."""
+        """||x - center|| in the ball's norm, x (n,) finite, rounded up from its exact value."""
         return root_up(self.distance_exact(x)) if self.power == 2 else round_up(self.distance_exact(x))
 
     def norm_lower(self, x: Sequence[float | Fraction] | Array) -> float:
-        """||x - center|| rounded down, from its exact value."""
+        """||x - center|| in the ball's norm, x (n,) finite, rounded down from its exact value."""
         return root_down(self.distance_exact(x)) if self.power == 2 else round_down(self.distance_exact(x))
 
     def contains(self, x: Sequence[float | Fraction] | Array) -> bool:

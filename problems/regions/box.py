@@ -129,7 +129,7 @@ def coefficients(c: Array, dimension: int) -> Array:
 
 
 def intersect(low: Array, high: Array, lower: Array | None, upper: Array | None) -> tuple[Array, Array]:
-    """The box [low, high] (n,) cut by the node boxes: (B, n) each, or (1, n) without any."""
+    """The box [low, high] (n,) cut by the node boxes: (B, n) each, or (1, n) without any. Raises RegionError for other shapes."""
     for bound in (lower, upper):
         if bound is not None and (np.ndim(bound) != 2 or np.shape(bound)[1] != len(low)):
             raise RegionError("node boxes", f"the shape is {np.shape(bound)}.", f"It has to be (nodes, {len(low)}).")
@@ -140,7 +140,10 @@ def intersect(low: Array, high: Array, lower: Array | None, upper: Array | None)
 
 
 def outputs(c: Array, low: Array) -> tuple[Array, Array]:
-    """Empty arrays for (value (B, S), point (B, S, n)), with B from c or the node boxes: one of them may be 1 and serves all."""
+    """Empty arrays for (value (B, S), point (B, S, n)), with B from c or the node boxes: one of them may be 1 and serves all.
+
+    Raises RegionError.
+    """
     nodes = max(len(c), len(low)) if min(len(c), len(low)) else 0
     if len(c) not in (1, nodes) or len(low) not in (1, nodes):
         raise RegionError("node boxes", f"{len(low)} boxes for {len(c)} sets of linear functions.", "Give one box for each.")

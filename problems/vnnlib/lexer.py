@@ -54,7 +54,7 @@ def tokenise(text: str, name: str) -> Source:
 
 
 def load(path: str | Path) -> str:
-    """The text of a file, plain or gzip (told by its first bytes, not by its name)."""
+    """The text of a file, plain or gzip (told by its first bytes, not by its name). Raises SpecificationError."""
     try:
         data = Path(path).read_bytes()
         if data[:2] == b"\x1f\x8b":

@@ -2,31 +2,17 @@
 
 from math import inf
 
-import numpy as np
 import pytest
 
-from solvers import Program, Status, open_session, projection
-
-
-def _projection(seed: int, rows: int, variables: int) -> Program:
-    generator = np.random.default_rng(seed)
-    matrix = generator.standard_normal((rows, variables))
-    inside = generator.uniform(0, 1, variables)
-    return projection(
-        generator.uniform(0, 1, variables),
-        matrix=matrix,
-        row_lower=np.full(rows, -inf),
-        row_upper=matrix @ inside + 0.05,
-        lower=np.zeros(variables),
-        upper=np.ones(variables),
-    )
+from benchmarks.solvers import projection_program
+from solvers import Program, Status, open_session
 
 
 @pytest.mark.parametrize(("rows", "variables"), [(5, 64), (30, 64), (100, 64), (200, 64)])
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_clarabel(seed: int, rows: int, variables: int) -> None:
     """With three times as many rows as variables the method may give up: the answer then is Clarabel's own."""
-    program = _projection(seed, rows, variables)
+    program = projection_program(rows, variables, seed)
     with open_session(program) as session, open_session(program, "clarabel") as reference:
         assert session.name == "newton"
         mine, other = session.solve(), reference.solve()
@@ -42,7 +28,7 @@ def test_agrees_with_clarabel(seed: int, rows: int, variables: int) -> None:
 
 
 def test_hot_starts_take_fewer_steps() -> None:
-    program = _projection(0, 60, 64)
+    program = projection_program(60)
     with open_session(program) as session:
         cold = session.solve()
         session.set_row_bounds([3], -inf, float(program.row_upper[3]) + 1e-6)
@@ -51,7 +37,7 @@ def test_hot_starts_take_fewer_steps() -> None:
 
 
 def test_contradicting_rows_are_proved_infeasible() -> None:
-    program = _projection(1, 30, 64)
+    program = projection_program(30, seed=1)
     with open_session(program) as session:
         session.solve()
         session.set_row_bounds([3], -inf, -1000.0)

@@ -196,7 +196,7 @@ def test_integer_programs_with_cones_need_a_solver_that_takes_them(monkeypatch: 
     monkeypatch.setattr("cvxpy.installed_solvers", lambda: ["CLARABEL", "GUROBI", "HIGHS"])
     program = Program(**GOOD | {"integer": [True, False], "cones": [Cone([0, 1], [0.0, 0.0], 1.0)]})
     for solver in ("auto", "gurobi"):
-        with pytest.raises(SolverUnavailableError, match="cvxpy: it finds no solver for integer variables .*no licence") as raised:
+        with pytest.raises(SolverUnavailableError, match=r"cvxpy: it finds no solver for integer variables .*no licence") as raised:
             open_session(program, solver)
         assert "Install pyscipopt" in raised.value.advice
     for solver in ("highs", "clarabel"):

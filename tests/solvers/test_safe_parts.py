@@ -26,14 +26,18 @@ def _wide(generator: np.random.Generator, size: int) -> np.ndarray:
     return np.where(generator.random(size) < 0.1, 0.0, values)
 
 
+def _intervals(generator: np.random.Generator, points: float) -> tuple[np.ndarray, np.ndarray]:
+    """(lower, upper) of 40 intervals, a share `points` of them of width zero."""
+    lower = _wide(generator, 40)
+    return lower, lower + np.where(generator.random(40) < points, 0.0, np.abs(_wide(generator, 40)))
+
+
 @settings(max_examples=100)
 @given(SEEDS)
 def test_linear_terms(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    low = _wide(generator, 40)
-    high = low + np.where(generator.random(40) < 0.5, 0.0, np.abs(_wide(generator, 40)))
-    lower = _wide(generator, 40)
-    upper = lower + np.where(generator.random(40) < 0.2, 0.0, np.abs(_wide(generator, 40)))
+    low, high = _intervals(generator, 0.5)
+    lower, upper = _intervals(generator, 0.2)
     terms = _variable_terms(low, high, None, lower, upper)
     for term, r0, r1, x0, x1 in zip(terms.tolist(), low.tolist(), high.tolist(), lower.tolist(), upper.tolist(), strict=True):
         exact = min(Fraction(r) * Fraction(x) for r in (r0, r1) for x in (x0, x1))
@@ -45,10 +49,8 @@ def test_linear_terms(seed: int) -> None:
 @given(SEEDS)
 def test_parabolas(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    low = _wide(generator, 40)
-    high = low + np.where(generator.random(40) < 0.5, 0.0, np.abs(_wide(generator, 40)))
-    lower = _wide(generator, 40)
-    upper = lower + np.where(generator.random(40) < 0.2, 0.0, np.abs(_wide(generator, 40)))
+    low, high = _intervals(generator, 0.5)
+    lower, upper = _intervals(generator, 0.2)
     q = 10.0 ** generator.uniform(-4, 4, 40)
     # A third of the vertices at or beside an end, where the cases meet.
     near = generator.random(40) < 0.33

@@ -7,7 +7,7 @@ its exact vertices, and every maximum and distance below is a Fraction: no solve
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from math import inf
 
 import numpy as np
@@ -20,6 +20,7 @@ from problems.regions.box import Box
 from problems.specification import Disjunct, Specification
 
 Point = tuple[Fraction, ...]
+Numbers = Sequence[float] | Sequence[float | Fraction] | np.ndarray
 ZERO, ONE = Fraction(0), Fraction(1)
 
 
@@ -71,7 +72,7 @@ def exact(value: float | Fraction) -> Fraction:
     return value if isinstance(value, Fraction) else Fraction(float(value))
 
 
-def box_polytope(lower: Sequence[float | Fraction], upper: Sequence[float | Fraction]) -> Polytope:
+def box_polytope(lower: Numbers, upper: Numbers) -> Polytope:
     """The box; sides of width zero give fewer vertices."""
     sides = [sorted({(exact(low), 2 * i), (exact(high), 2 * i + 1)}) for i, (low, high) in enumerate(zip(lower, upper, strict=True))]
     vertices = []
@@ -172,10 +173,8 @@ def largest_violation(network: Network, specification: Specification) -> Fractio
     return max(values)
 
 
-def nearest_error(
-    network: Network, x: Sequence[float], label: int, norm: float, lower: Sequence[float], upper: Sequence[float]
-) -> Fraction | None:
-    """min ||x' - x||^power over x' in the box with z_k >= z_label for some k != label (power 2 for norm 2, else 1); None if there is none."""
+def nearest_error(network: Network, x: Numbers, label: int, norm: float, lower: Numbers, upper: Numbers) -> Fraction | None:
+    """min ||x' - x||^power over x' in the box with z_k >= z_label for some k != label (power 2 for norm 2, else 1); None without any."""
     center = tuple(exact(v) for v in x)
     best: Fraction | None = None
     for piece, logits in cells(network, box_polytope(lower, upper)):
@@ -296,7 +295,7 @@ def random_network(generator: np.random.Generator, *, outputs: int | None = None
         if left > 0:
             sizes.append(int(generator.integers(min(2, left), min(4, left) + 1)))
     sizes.append(k)
-    layers = [Dense(_matrix(generator, b, a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    layers = [Dense(_matrix(generator, b, a)) for a, b in pairwise(sizes)]
     return sequential(layers, [_vector(generator, size) for size in sizes[1:]], name="layers")
 
 

@@ -1,6 +1,7 @@
 """Interval and backward bounds never cut off an exact value; what they should be equal to; the gradient of the bound; rounding."""
 
 from fractions import Fraction
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -37,7 +38,7 @@ def points_of(region: Region, generator: np.random.Generator, count: int = 12) -
     lower, upper = region.bounding_box()
     tried = region.clip(lower + generator.random((count, region.dimension)).round(int(generator.integers(0, 3))) * (upper - lower))
     inside = [[Fraction(v) for v in point] for point in tried.tolist() if region.contains(point)]
-    mixed = [[(2 * a + b) / 3 for a, b in zip(p, q, strict=True)] for p, q in zip(inside[:-1], inside[1:], strict=True)]
+    mixed = [[(2 * a + b) / 3 for a, b in zip(p, q, strict=True)] for p, q in pairwise(inside)]
     return inside + [point for point in mixed if region.contains(point)]
 
 
@@ -187,7 +188,7 @@ def test_gradient_of_the_bound_by_finite_differences(seed: int) -> None:
     """The pre-activations that `replay` gives are the derivatives that `optimise` claims, for slopes and for multipliers."""
     generator = np.random.default_rng(seed)
     sizes = [3, 4, 4, 2]
-    maps = [Dense(generator.standard_normal((b, a))) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    maps = [Dense(generator.standard_normal((b, a))) for a, b in pairwise(sizes)]
     network = sequential(maps, [0.3 * generator.standard_normal(b) for b in sizes[1:]])
     box = Box(-np.ones(3), np.ones(3))
     pieces = Propagation(network, box, box.lower[None], box.upper[None]).walk(crown=True)
@@ -200,7 +201,9 @@ def test_gradient_of_the_bound_by_finite_differences(seed: int) -> None:
         return {i: vector[None, None, s] for i, s in zip(layout.relus, layout.slices, strict=True)}
 
     def value(alpha: Array, push: Array) -> float:
-        return float(upper_bound(pieces, backward(pieces, len(network.nodes) - 1, rows, slopes=layers(alpha), pushes=layers(push)))[0][0, 0])
+        return float(
+            upper_bound(pieces, backward(pieces, len(network.nodes) - 1, rows, slopes=layers(alpha), pushes=layers(push)))[0][0, 0]
+        )
 
     linear = backward(pieces, len(network.nodes) - 1, rows, slopes=layers(slopes), pushes=layers(pushed), keep=True)
     activation = replay(pieces, linear, layers(slopes), upper_bound(pieces, linear)[1])
@@ -276,7 +279,10 @@ def test_relaxation_lines_hold_exactly(seed: int) -> None:
 def test_layer_bounds_of_an_unstable_layer_match_the_propagation() -> None:
     """What `walk(crown=True)` keeps is the better of the interval and the backward bound."""
     generator = np.random.default_rng(7)
-    network = sequential([Dense(generator.standard_normal((5, 2))), Dense(generator.standard_normal((5, 5))), Dense(np.ones((2, 5)))], [np.zeros(5), np.zeros(5), np.zeros(2)])
+    network = sequential(
+        [Dense(generator.standard_normal((5, 2))), Dense(generator.standard_normal((5, 5))), Dense(np.ones((2, 5)))],
+        [np.zeros(5), np.zeros(5), np.zeros(2)],
+    )
     box = Box(-np.ones(2), np.ones(2))
     plain = Propagation(network, box, box.lower[None], box.upper[None]).walk()
     tight = Propagation(network, box, box.lower[None], box.upper[None]).walk(crown=True)

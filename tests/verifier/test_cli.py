@@ -15,10 +15,9 @@ import verifier
 from problems.data import Dataset
 from problems.errors import DataError
 from solvers.errors import SolverUnavailableError
+from tests.verifier.command_line import QUESTION, answers
 from verifier.bracket import Bracket, Status
 from verifier.cli import main
-
-QUESTION = ["radius", "--network", "digits-16x2", "--data", "digits:test", "--norm", "inf"]
 
 
 @pytest.fixture
@@ -27,16 +26,6 @@ def absolute(tmp_path: Path) -> Path:
     file = tmp_path / "absolute.npz"
     np.savez(file, L=2, W0=np.array([[1.0], [-1.0]]), b0=np.zeros(2), W1=np.array([[1.0, 1.0]]), b1=np.zeros(1))
     return file
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
-    def write(assertions: str) -> str:
-        file = tmp_path / "property.vnnlib"
-        file.write_text("(declare-const X_0 Real)\n(declare-const Y_0 Real)\n" + assertions)
-        return str(file)
-
-    return write
 
 
 @pytest.fixture
@@ -56,13 +45,6 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, object], list[dict]
         return calls
 
     return fake
-
-
-def answers(capsys: pytest.CaptureFixture) -> list[dict]:
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is not JSON")
-
-    return [json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines()]
 
 
 # verify, in earnest

@@ -14,6 +14,7 @@ import pytest
 from problems import readers
 from problems.data import load
 from problems.exact import evaluate
+from tests.verifier.command_line import answers
 from verifier.cli import main
 
 DIGITS = ["--network", "digits-16x2", "--data", "digits:test", "--norm", "inf", "--workers", "1", "--json"]
@@ -21,7 +22,7 @@ DIGITS = ["--network", "digits-16x2", "--data", "digits:test", "--norm", "inf", 
 
 def run(capsys: pytest.CaptureFixture, *arguments: str) -> list[dict]:
     assert main(list(arguments)) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return answers(capsys)
 
 
 def test_radius_dro_and_attack_agree(capsys: pytest.CaptureFixture) -> None:

@@ -15,31 +15,16 @@ import verifier
 from problems.data import load
 from problems.errors import RegionError
 from problems.regions import Ball, Box
+from tests.verifier.command_line import QUESTION, answers
 from verifier.bracket import Status
 from verifier.cli import main
 from verifier.cli_output import at_least, at_most, plain
 from verifier.cli_parser import UsageError, build
 from verifier.cli_region import region_of
 
-QUESTION = ["radius", "--network", "digits-16x2", "--data", "digits:test", "--norm", "inf"]
-
 
 def parse(*arguments: str) -> Namespace:
     return build().parse_args(list(arguments))
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str], str]:
-    def write(assertions: str) -> str:
-        file = tmp_path / "property.vnnlib"
-        file.write_text("(declare-const X_0 Real)\n(declare-const Y_0 Real)\n" + assertions)
-        return str(file)
-
-    return write
-
-
-def answers(capsys: pytest.CaptureFixture) -> list[dict]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 # The grammar

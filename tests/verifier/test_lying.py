@@ -143,7 +143,7 @@ def test_search_with_every_solver(slope: float, form: str, solver: str) -> None:
         wanted = Specification((make_disjunct(interval(slope), rows, output_size=1),), 1, 1)
         value = largest(slope, sign, threshold)
         for splitting in ("input", "neuron"):
-            question = Violation(network, targets_of(wanted), splitting=splitting, specification=wanted, solver=solver)  # type: ignore[arg-type]
+            question = Violation(network, targets_of(wanted), splitting=splitting, specification=wanted, solver=solver)
             search = Search(question, batch=4)
             search.run(Budget(0.05))
             assert search.lower <= min(value, 2 * value) <= search.upper

@@ -1,5 +1,6 @@
 """The one search, driven by toy questions: its bracket holds at every moment, whatever happens in between."""
 
+import ctypes
 import pickle
 import threading
 import time
@@ -261,17 +262,17 @@ def test_nothing_is_lost_wherever_a_question_is_interrupted(kind: type[BaseExcep
 
 def test_interrupts_at_random_moments() -> None:
     """Asynchronous interrupts, as Ctrl-C gives them: between any two bytecodes, over and over, until the search is done."""
-    import ctypes
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))
 
     for seed in range(8):
         search = Search(Hills(tolerance=1e-5), batch=3)
         generator = np.random.default_rng(seed)
-        status, main = Status.INTERRUPTED, threading.get_ident()
+        status = Status.INTERRUPTED
         for _ in range(40):
-            timer = threading.Timer(
-                float(generator.uniform(0, 3e-3)),
-                lambda: ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt)),
-            )
+            timer = threading.Timer(float(generator.uniform(0, 3e-3)), interrupt)
             try:
                 timer.start()
                 status = search.run(Budget())

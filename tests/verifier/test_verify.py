@@ -3,6 +3,7 @@
 import threading
 import time
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -177,9 +178,7 @@ def test_witnesses_replay_in_onnxruntime(seed: int, tmp_path: Path) -> None:
 
 def hat() -> Network:
     """z_0 = 1 - |x| on R, largest at 0 where it is 1; z_1 = x."""
-    return sequential(
-        [Dense(np.array([[1.0], [-1.0]])), Dense(np.array([[-1.0, -1.0], [1.0, -1.0]]))], [np.zeros(2), np.array([1.0, 0.0])]
-    )
+    return sequential([Dense(np.array([[1.0], [-1.0]])), Dense(np.array([[-1.0, -1.0], [1.0, -1.0]]))], [np.zeros(2), np.array([1.0, 0.0])])
 
 
 def asked(rows: list[Row], box: Box | None = None) -> Specification:
@@ -289,7 +288,7 @@ def hard() -> tuple[Network, Specification]:
     """Random weights in 30 dimensions, largest violation far below the first bound: hours of search."""
     generator = np.random.default_rng(0)
     sizes = [30, 60, 60, 60, 2]
-    maps = [Dense(generator.standard_normal((b, a)) / np.sqrt(a)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    maps = [Dense(generator.standard_normal((b, a)) / np.sqrt(a)) for a, b in pairwise(sizes)]
     network = sequential(maps, [0.1 * generator.standard_normal(b) for b in sizes[1:]])
     box = Box(-np.ones(30), np.ones(30))
     row = Row(((0, Fraction(1)), (1, Fraction(-1))), Fraction(-6))
@@ -332,7 +331,7 @@ def test_progress_sees_a_narrowing_bracket() -> None:
     network, specification = hard()
     verify(network, specification, timeout=1.0, progress=lambda search: seen.append((search.lower, search.upper)))
     assert len(seen) > 1
-    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in zip(seen[:-1], seen[1:], strict=True))
+    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in pairwise(seen))
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Problem:
     deadline: float | None
 
     def late(self) -> bool:
+        """Whether the deadline has passed."""
         return self.deadline is not None and monotonic() >= self.deadline
 
 
@@ -80,7 +81,8 @@ class Attack(ABC):
 
     @final
     def attack(self, problem: Problem) -> AttackReport:
-        """Run, move the points found into the threat model, and judge them by proof."""
+        """Run, move the points found into the threat model, and judge them by proof: points (N, n) lie exactly inside it,
+        distances are rounded up and margins down."""
         found = np.array(self.run(problem), dtype=np.float64)
         if found.shape != problem.x.shape:
             raise AssertionError(f"{self.name} returned points of shape {found.shape} for samples of shape {problem.x.shape}")
@@ -108,6 +110,7 @@ class Attack(ABC):
         """Points (N, n), one per sample, hopefully misclassified and about inside the threat model."""
 
     def threat_model(self, problem: Problem) -> str:
+        """What was allowed, in words."""
         name = "linf" if problem.norm == inf else f"l{problem.norm:.0f}"
         inside = described(problem.region)
         return f"point-wise: each of the {len(problem.x)} samples moves by at most {problem.epsilon!r} in {name}, inside {inside}"

@@ -155,18 +155,19 @@ def backward(pieces: Propagation, rows: Array, *, keep: bool) -> Linear:
     return linear
 
 
-def gains(pieces: Propagation, costs: Array) -> Array:
-    """(B, n): sum over open neurons of costs (B, h) |dz/dx_i| width_i / (range of z), the derivatives those of the mean relaxation."""
+def gains(pieces: Propagation, costs: dict[int, Array]) -> Array:
+    """(B, n): sum over open neurons of their costs (B, m) times |dz/dx_i| width_i / (range of z), as in branching.py."""
     from verifier.bounds import kernel
 
     packed = pieces.packed
     assert packed is not None
     chain = packed.chain
     score = np.zeros(pieces.lower.shape)
-    kernel.gains(
-        chain.sizes, chain.starts, chain.places, chain.transposed, _plain(pieces.upper - pieces.lower),
-        packed.low, packed.high, packed.upper_slope, _plain(costs), score,
-    )  # fmt: skip
+    if costs:
+        kernel.gains(
+            chain.sizes, chain.starts, chain.places, chain.transposed, _plain(pieces.upper - pieces.lower),
+            packed.low, packed.high, packed.upper_slope, np.concatenate([costs[i] for i in sorted(costs)], axis=1), score,
+        )  # fmt: skip
     return score
 
 

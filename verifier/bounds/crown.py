@@ -98,6 +98,8 @@ def _dot(a: Array, vector: Array) -> Array:
 def upper_bound(pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
     """(value (B, S), maximiser (B, S, n)): the linear bound maximised over the pieces; NaN counts as no bound."""
     value, point = pieces.region.support(linear.coefficients, pieces.lower, pieces.upper)
-    total = value + (linear.constant + linear.error)
-    total += 4.0 * UNIT * (np.abs(value) + np.abs(linear.constant) + linear.error)
-    return np.where(np.isnan(total), np.inf, total), point
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = value + (linear.constant + linear.error)
+        total += 4.0 * UNIT * (np.abs(value) + np.abs(linear.constant) + linear.error)
+    # A support of -inf proves that the piece is empty; any other NaN is an overflow, which bounds nothing.
+    return np.where(value == -np.inf, -np.inf, np.where(np.isnan(total), np.inf, total)), point

@@ -14,6 +14,17 @@ def affine_interval(node: Affine, lowers: list[Array], uppers: list[Array]) -> t
     exact real map. The magnitude is at least sum_i |W_i| max|x_i| + |bias|: every later rounding error at this node is a small
     multiple of it.
     """
+    with np.errstate(invalid="ignore", over="ignore"):
+        lower, upper, magnitude = _bounds(node, lowers, uppers)
+    # Infinite or overflowing parents leave NaN: no bound.
+    return (
+        np.where(np.isnan(lower), -np.inf, lower),
+        np.where(np.isnan(upper), np.inf, upper),
+        np.where(np.isnan(magnitude), np.inf, magnitude),
+    )
+
+
+def _bounds(node: Affine, lowers: list[Array], uppers: list[Array]) -> tuple[Array, Array, Array]:
     middle = np.broadcast_to(node.bias, (len(lowers[0]), node.size)).copy()
     spread = np.zeros_like(middle)
     magnitude = np.abs(middle)

@@ -172,7 +172,8 @@ class _Adam:
     def direction(self, gradient: Array) -> Array:
         self.steps += 1
         self.first = 0.9 * self.first + 0.1 * gradient
-        self.second = 0.999 * self.second + 0.001 * gradient**2
-        first = self.first / (1 - 0.9**self.steps)
-        second = self.second / (1 - 0.999**self.steps)
-        return first / (np.sqrt(second) + 1e-12)
+        with np.errstate(over="ignore", invalid="ignore"):  # a direction that overflows gives a useless iterate, never a wrong bound
+            self.second = 0.999 * self.second + 0.001 * gradient**2
+            first = self.first / (1 - 0.9**self.steps)
+            second = self.second / (1 - 0.999**self.steps)
+            return np.nan_to_num(first / (np.sqrt(second) + 1e-12))

@@ -57,9 +57,10 @@ class Lines:
         """
         active, inactive = lower >= 0, upper <= 0
         unstable = ~(active | inactive)
-        width = np.where(unstable, upper - lower, 1.0)
-        upper_slope = np.where(unstable, np.clip(upper / width, 0.0, 1.0), active.astype(float))
-        needed = np.maximum(-upper_slope * lower, (1.0 - upper_slope) * upper)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite bounds make NaN lines, which bound nothing
+            width = np.where(unstable, upper - lower, 1.0)
+            upper_slope = np.where(unstable, np.clip(upper / width, 0.0, 1.0), active.astype(float))
+            needed = np.maximum(-upper_slope * lower, (1.0 - upper_slope) * upper)
         intercept = np.where(unstable, needed * (1.0 + 1e-15) + TINY, 0.0)
         slope = np.where(unstable, (upper > -lower).astype(float), active.astype(float))
         return cls(lower, upper, upper_slope, intercept, slope)

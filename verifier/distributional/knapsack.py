@@ -86,6 +86,6 @@ def check_epsilon(epsilon: float) -> None:
 
 
 def worst_case_error(lower_radii: Array, upper_radii: Array, epsilon: float, order: float) -> tuple[float, float]:
-    """`error_bounds` at one epsilon."""
+    """`error_bounds` at one epsilon, for brackets (N,) of the radii: (lower, upper). Raises InputError."""
     lower, upper = error_bounds(lower_radii, upper_radii, [epsilon], order)
     return float(lower[0]), float(upper[0])

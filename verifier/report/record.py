@@ -71,6 +71,7 @@ class NormAudit:
 
     @property
     def sign(self) -> str:
+        """The norm as it is shown: ℓ1, ℓ2 or ℓ∞."""
         return NORM_SIGNS[self.norm]
 
     @cached_property
@@ -122,14 +123,17 @@ class Audit:
 
     @property
     def radii_wanted(self) -> int:
+        """How many radii were asked for."""
         return len(self.samples) * len(self.options["norms"])
 
     @property
     def radii_done(self) -> int:
+        """How many are known, as brackets."""
         return sum(len(norm.radii) for norm in self.norms)
 
     @property
     def radii_closed(self) -> int:
+        """How many are exact to the tolerance."""
         return sum(r.closed for norm in self.norms for r in norm.radii)
 
     def to_json(self) -> str:
