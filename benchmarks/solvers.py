@@ -1,14 +1,19 @@
 """Speed of the solver layer: hot-started linear programs per second, microseconds per safe bound, milliseconds per projection.
 
-    python -m benchmarks.solvers
+    OMP_NUM_THREADS=1 python -m benchmarks.solvers
 
-One thread; half a minute. The programs are random with feasible rows; between solves three variables get new bounds (as a search
-does), or the cost changes.
+One thread; under a minute. The programs are random with feasible rows; between solves three variables get new bounds (as a search does),
+or the cost changes. Times are processor time, so that other work on the machine disturbs them less.
 """
 
+import os
+import platform
 from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
 from math import inf
-from time import perf_counter
+from pathlib import Path
+from time import process_time
 
 import numpy as np
 from scipy.sparse import random_array
@@ -49,15 +54,15 @@ def projection_program(rows: int, variables: int = 64, seed: int = 0) -> Program
 
 
 def rate(session: Session, edit: Callable[[Session, np.random.Generator], None], seconds: float = 1.5) -> tuple[float, float]:
-    """(solves per second, iterations per solve), each solve after an edit."""
+    """(solves per second of processor time, iterations per solve), each solve after an edit."""
     generator = np.random.default_rng(1)
     session.solve()
-    start, solves, iterations = perf_counter(), 0, 0
-    while perf_counter() - start < seconds:
+    start, solves, iterations = process_time(), 0, 0
+    while process_time() - start < seconds:
         edit(session, generator)
         iterations += session.solve().iterations
         solves += 1
-    return solves / (perf_counter() - start), iterations / solves
+    return solves / (process_time() - start), iterations / solves
 
 
 def new_bounds(session: Session, generator: np.random.Generator) -> None:
@@ -83,20 +88,42 @@ def new_side(session: Session, generator: np.random.Generator) -> None:
 
 
 def microseconds(call: Callable[[], object], repeats: int) -> float:
-    """The best of three averages."""
+    """Microseconds of processor time: the best of three averages."""
     best = inf
     for _ in range(3):
-        start = perf_counter()
+        start = process_time()
         for _ in range(repeats):
             call()
-        best = min(best, (perf_counter() - start) / repeats)
+        best = min(best, (process_time() - start) / repeats)
     return best * 1e6
 
 
+def cpu() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def table(*names: str) -> None:
+    """Print the head of a Markdown table: the first two columns are words, the others numbers."""
+    row(*names)
+    row("---", "---", *["---:"] * (len(names) - 2))
+
+
+def row(*cells: str) -> None:
+    """Print a row of it."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables, in Markdown."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("highspy", "gurobipy", "clarabel", "numpy", "scipy"))
+    print(f"{date.today()}, {cpu()}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}, {versions}\n")
     backends = [name for name in ("highs", "gurobi") if not available()[name]]
-    print(f"{'rows x variables':18} {'backend':9} {'LP/s, bounds':>13} {'iterations':>11} {'LP/s, cost':>11} {'iterations':>11}")
+    table("rows x variables, entries", "backend", "LP/s, new bounds", "iterations", "LP/s, new cost", "iterations")
     for rows, variables, density in SIZES:
         program = linear_program(rows, variables, density)
         for name in backends:
@@ -104,8 +131,10 @@ def main() -> None:
             for edit in (new_bounds, new_cost):
                 with open_session(program, name) as session:
                     figures += rate(session, edit)
-            print(f"{rows:4} x {variables:<11} {name:9} {figures[0]:13.0f} {figures[1]:11.1f} {figures[2]:11.0f} {figures[3]:11.1f}")
-    print(f"\n{'rows x variables':18} {'entries':>8} {'safe_bound us':>14} {'exact us':>10} {'objective - bound':>18}")
+            size = f"{rows} x {variables}, {program.matrix.nnz}"
+            row(size, name, f"{figures[0]:.0f}", f"{figures[1]:.1f}", f"{figures[2]:.0f}", f"{figures[3]:.1f}")
+    print()
+    table("rows x variables, entries", "duals of", "safe_bound, us", "exact, us", "objective - safe_bound")
     for rows, variables, density in SIZES:
         program = linear_program(rows, variables, density)
         with open_session(program, "highs") as session:
@@ -113,18 +142,19 @@ def main() -> None:
         quick = microseconds(lambda p=program, s=solution: safe_bound(p, s.row_duals), 300)
         exact = microseconds(lambda p=program, s=solution: exact_safe_bound(p, s.row_duals), 10)
         gap = (solution.objective or 0.0) - solution.safe_bound
-        print(f"{rows:4} x {variables:<11} {program.matrix.nnz:8} {quick:14.0f} {exact:10.0f} {gap:18.1e}")
-    print(f"\n{'projection':18} {'backend':9} {'cold ms':>9} {'hot ms':>9} {'safe_bound us':>14} {'objective - bound':>18}")
+        row(f"{rows} x {variables}, {program.matrix.nnz}", "highs", f"{quick:.0f}", f"{exact:.0f}", f"{gap:.1e}")
+    print()
+    table("projection, rows x variables", "backend", "cold, ms", "hot, ms", "safe_bound, us", "objective - safe_bound")
     for rows in (30, 100):
         program = projection_program(rows)
-        for name in ("auto", "clarabel"):
+        for name in ("newton", "clarabel"):
             with open_session(program, name) as session:
-                used, solution = session.name, session.solve()
+                solution = session.solve()
                 hot, _ = rate(session, new_side)
             cold = microseconds(lambda p=program, n=name: open_session(p, n).solve(), 10) / 1e3
             quick = microseconds(lambda p=program, s=solution: safe_bound(p, s.row_duals), 300)
             gap = (solution.objective or 0.0) - solution.safe_bound
-            print(f"{rows:4} x {64:<11} {used:9} {cold:9.2f} {1e3 / hot:9.2f} {quick:14.0f} {gap:18.1e}")
+            row(f"{rows} x {program.variables}", name, f"{cold:.2f}", f"{1e3 / hot:.2f}", f"{quick:.0f}", f"{gap:.1e}")
 
 
 if __name__ == "__main__":

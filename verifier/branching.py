@@ -11,24 +11,19 @@ LINEAR_SHARE = 0.1
 
 
 def neuron_scores(layout: Layout, pieces: Propagation, result: Optimised, weights: Array) -> Array:
-    """(B, h): the cost of each open neuron's relaxation at the relaxed solution; -1 where the neuron is decided.
+    """(B, h): what deciding each open neuron promises; -1 where the neuron is decided.
 
-    weights (B, S) says how much each row counts. A share of what the upper line's intercept adds, as in BaBSR (Bunel et al. 2020),
-    breaks ties where the relaxed solution sits on a kink.
+    weights (B, S) says how much each row counts: the heaviest row's coefficients are used. What a neuron costs is the intercept of
+    its upper line, as in BaBSR (Bunel et al. 2020), here times that line's slope: neurons that are nearly inactive gain little.
     """
     worst = weights.argmax(axis=1)
     picked = np.arange(len(worst))
     scores = np.full((len(worst), layout.neurons), -1.0)
     for i, s in zip(layout.relus, layout.slices, strict=True):
         lines = pieces.lines[i]
-        if i not in result.linear.relu or i not in result.activation:
-            scores[:, s] = np.where(lines.unstable, 0.0, -1.0)
-            continue
-        a, z = result.linear.relu[i][picked, worst], result.activation[i][picked, worst]
-        z = np.clip(z, lines.lower, lines.upper)
-        slope = result.slopes[picked, worst][:, s]
-        chosen = np.where(a > 0, lines.upper_slope * z + lines.intercept, slope * z)
-        cost = np.abs(a) * np.abs(chosen - np.maximum(z, 0.0)) + 0.1 * np.maximum(a, 0.0) * lines.intercept
+        cost = np.zeros_like(lines.lower)
+        if i in result.linear.relu:
+            cost = np.maximum(result.linear.relu[i][picked, worst], 0.0) * lines.intercept * lines.upper_slope
         scores[:, s] = np.where(lines.unstable, cost, -1.0)
     return scores
 

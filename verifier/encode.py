@@ -12,7 +12,7 @@ import scipy.sparse as sparse
 
 from problems.maps import Array
 from problems.network import Affine, Network, Relu
-from problems.regions.base import Region
+from problems.regions.base import Cone, Region
 from solvers import Program
 from verifier.bounds import Layout, Propagation
 
@@ -37,6 +37,7 @@ class _Rows:
         self.row_lower: list[Array] = []
         self.row_upper: list[Array] = []
         self.rows = 0
+        self.cones: tuple[Cone, ...] = ()
 
     def variables(self, lower: Array, upper: Array) -> Array:
         """The indices of new variables with these bounds."""
@@ -64,6 +65,7 @@ class _Rows:
             lower=np.concatenate(self.lower),
             upper=np.concatenate(self.upper),
             integer=integer,
+            cones=self.cones,
         )
 
 
@@ -97,6 +99,7 @@ def _input_block(build: _Rows, pieces: Propagation, region: Region) -> list[Arra
     low, high = lift.lower.copy(), lift.upper.copy()
     low[:n], high[:n] = np.maximum(low[:n], pieces.lower[0]), np.minimum(high[:n], pieces.upper[0])
     block = build.variables(low, high)
+    build.cones = lift.cones  # the lift's variables come first, so its indices hold
     if lift.matrix.shape[0]:
         build.add([(lift.matrix, block)], lift.row_lower, lift.row_upper)
     return [block[:n]]

@@ -4,13 +4,14 @@ A solver's own branch and bound leaves no certificate, so its answer is used twi
 other witness, and its tree is searched again here, each node a linear relaxation whose dual is checked (`solvers.safe`).
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
 import numpy as np
 
-from solvers import Session, SolverUnavailableError, open_session
+from solvers import Session, SolverError, open_session
 from verifier.encode import Encoding, encode, pattern_bounds
 from verifier.leaf import able
 from verifier.search.budget import Budget
@@ -33,16 +34,20 @@ class WholeProgram(Question):
 
     def roots(self, budget: Budget) -> list[Node]:
         violation = self.violation
+        violation.deadline = budget.deadline
         nodes = []
         for node in violation.covering(range(len(violation.targets)), 0.0):
             pieces = violation.propagate([node], 0.0, fresh=node.known is None)
             if pieces.empty[0]:
                 continue
             target = violation.targets[node.target]
-            encoding = encode(pieces, target.region, target.rows, target.offsets, target.inputs)
-            relaxed = encoding.program.relaxed()
-            self._encodings[node.target] = encoding
-            self._sessions[node.target] = open_session(relaxed, solver=able(self.solver, relaxed))
+            try:
+                encoding = encode(pieces, target.region, target.rows, target.offsets, target.inputs)
+                relaxed = encoding.program.relaxed()
+                self._sessions[node.target] = open_session(relaxed, solver=able(self.solver, relaxed))
+                self._encodings[node.target] = encoding
+            except SolverError:
+                pass  # numbers that no program can hold: the target stays open, see `_bound`
             nodes.append(node)
         return nodes
 
@@ -51,11 +56,18 @@ class WholeProgram(Question):
             self._bound(node)
 
     def _bound(self, node: Node) -> None:
+        node.hints = {"fraction": np.zeros(0)}
+        if node.target not in self._encodings:
+            return  # no bound, nothing to branch on: undecided
         encoding, session = self._encodings[node.target], self._sessions[node.target]
         variables, lower, upper = pattern_bounds(encoding, self.violation.network, node.signs)
         if len(variables):
             session.set_bounds(variables, lower, upper)
-        solution = session.solve()
+        left = self.violation.deadline - time.monotonic()
+        try:
+            solution = session.solve(time_limit=max(left, 0.01) if isfinite(left) else None)
+        except SolverError:
+            return
         node.bound = -solution.safe_bound
         points = [] if solution.x is None else [solution.x[: encoding.input_size]]
         undecided = np.where(encoding.binaries >= 0, node.signs == 0, False)
@@ -69,15 +81,12 @@ class WholeProgram(Question):
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """At a root, what the solver's own branch and bound finds, judged like any other point."""
-        encoding = self._encodings[node.target]
-        if node.depth or not encoding.program.integer.any():
+        encoding = self._encodings.get(node.target)
+        if encoding is None or node.depth or not encoding.program.integer.any():
             return None
         limit = min(self.first_look, max(0.1, 0.3 * budget.remaining)) if isfinite(budget.deadline) else self.first_look
-        try:
-            with open_session(encoding.program, solver=able(self.solver, encoding.program)) as session:
-                solution = session.solve(time_limit=limit)
-        except SolverUnavailableError:  # integer variables with a cone: only the first look is lost, the search needs no such solver
-            return None
+        with open_session(encoding.program, solver=able(self.solver, encoding.program)) as session:
+            solution = session.solve(time_limit=limit)
         if solution.x is None:
             return None
         witness = self.violation.judge(solution.x[None, : encoding.input_size], [node.target])

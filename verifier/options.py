@@ -27,6 +27,8 @@ def check(
         raise InputError("workers", f"{workers!r} is not a number of workers.", "Give a whole number >= 1.")
     if solver != "auto" and solver not in solvers.names():
         raise InputError("solver", f"{solver!r} is not known.", f"Choose one of auto, {', '.join(solvers.names())}.")
+    if solver not in ("auto", "gurobi"):  # gurobi has a fall-back of its own
+        solvers.capabilities(solver)  # raises SolverUnavailableError where it cannot be loaded
     if not (isinstance(tolerance, int | float) and tolerance > 0 and isfinite(tolerance)):
         raise InputError("tolerance", f"{tolerance!r} is not a tolerance.", "Give a number > 0, such as 1e-6.")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:

@@ -4,6 +4,7 @@ A piece is bounded by backward propagation with optimised slopes and multipliers
 halved in input space and every neuron is bounded anew; elsewhere neurons are decided one by one and bounds are inherited.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
-from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, optimise
+from solvers import SolverError
+from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, compiled, optimise
 from verifier.bounds.mixture import Concretise
 from verifier.bounds.rounding import UNIT
 from verifier.branching import axis_scores, neuron_scores
@@ -27,6 +29,8 @@ Splitting = Literal["input", "neuron"]
 INPUT_SPLIT_DIMENSIONS = 12
 # Slope steps per halved piece, by measurement on ACAS Xu: mixtures of rows gain most from optimised slopes.
 INPUT_STEPS, INPUT_STEPS_MIXED = 3, 8
+# Up to this many neurons, those of deeper layers are bounded anew after each split; larger networks inherit the root's bounds.
+REFRESH_NEURONS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +45,23 @@ class Target:
 
 @dataclass(eq=False)
 class PiecewiseQuestion(Question):
-    """Maximise, over targets and over the pieces of each target's region, the smallest of the target's row values."""
+    """Maximise, over targets and over the pieces of each target's region, the smallest of the target's row values.
+
+    deadline: an instant of time.monotonic() after which bounds are left as they stand, so that a time-out is answered in time.
+    """
 
     network: Network
     targets: tuple[Target, ...]
     splitting: Splitting | None = None
-    iterations: int = 20
+    iterations: int = 10
     root_iterations: int = 10
+    deadline: float = inf
+    refresh: bool = field(init=False)
     layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
         self.layout = Layout.of(self.network)
+        self.refresh = self.layout.neurons <= REFRESH_NEURONS
         if self.splitting is None:
             self.splitting = "input" if self.network.input_size <= INPUT_SPLIT_DIMENSIONS else "neuron"
 
@@ -68,6 +78,10 @@ class PiecewiseQuestion(Question):
     def region(self, target: int, parameter: float) -> Region:
         """The region that holds for the parameter; a radius question shrinks its ball here."""
         return self.targets[target].region
+
+    def discarded_below(self, parameter: float) -> float:
+        """Bounds below this are discarded: optimising them further is in vain."""
+        return -inf
 
     # Bounding.
 
@@ -96,12 +110,20 @@ class PiecewiseQuestion(Question):
             return concretise(pieces, linear)
 
         def settled(values: Array) -> bool:
-            return all(self.discards(float(v), parameter) for v in values.min(axis=1))
+            late = time.monotonic() >= self.deadline
+            return late or all(self.discards(float(v), parameter) for v in values.min(axis=1))
 
         last = len(self.network.nodes) - 1
         if self.splitting == "input":
             steps = INPUT_STEPS if rows.shape[1] == 1 else INPUT_STEPS_MIXED
-            result = optimise(pieces, last, rows, with_own_terms, iterations=steps, stop=settled)
+            if pieces.packed is not None:
+                inputs = None if targets[0].inputs is None else np.stack([target.inputs for target in targets])  # type: ignore[misc]
+                offsets, enough = np.stack([target.offsets for target in targets]), self.discarded_below(parameter)
+                result = compiled.optimise(
+                    pieces, rows, with_own_terms, inputs=inputs, offsets=offsets, iterations=steps, enough=enough
+                )  # fmt: skip
+            else:
+                result = optimise(pieces, last, rows, with_own_terms, iterations=steps, stop=settled)
             self._record(nodes, pieces, result, concretise)
             return
         warm = "slopes" in nodes[0].hints
@@ -124,7 +146,7 @@ class PiecewiseQuestion(Question):
         upper = np.stack([node.upper for node in nodes])
         box = self.piece_box(nodes[0].target, parameter)
         lower, upper = np.maximum(lower, box[0]), np.minimum(upper, box[1])
-        pieces = Propagation(self.network, self.region(nodes[0].target, parameter), lower, upper)
+        pieces = Propagation(self.network, self.region(nodes[0].target, parameter), lower, upper, deadline=self.deadline)
         known = None
         if not fresh:
             signs = np.stack([node.signs for node in nodes])
@@ -134,7 +156,9 @@ class PiecewiseQuestion(Question):
             # What was proved on the parent's box holds on this one: those neurons need not be bounded again.
             stable = np.stack([node.hints.get("stable", node.signs) for node in nodes])
             known = np.where(stable > 0, 0.0, -np.inf), np.where(stable < 0, 0.0, np.inf)
-        return pieces.walk(known, crown=fresh, iterations=self.root_iterations if self.splitting == "neuron" else 0)
+        return pieces.walk(
+            known, crown=fresh or self.refresh, iterations=self.root_iterations if self.splitting == "neuron" and fresh else 0
+        )
 
     def output(self, pieces: Propagation, target: int) -> Linear:
         """The target's rows as linear functions on a single piece, offsets included."""
@@ -202,7 +226,11 @@ class PiecewiseQuestion(Question):
         low, high = pieces.neuron_bounds()
         unsettled = np.flatnonzero((low[0] < 0) & (high[0] > 0))
         if not len(unsettled):
-            return self.settle(node, pieces, parameter, budget)
+            try:
+                return self.settle(node, pieces, parameter, budget)
+            except SolverError:
+                # Numbers that no solver takes (huge coefficients): the piece keeps the bound it has.
+                return Closed(node.bound, stuck=True), None
         bound, stuck, best = -inf, False, None
         for sign in (1, -1):
             signs = node.signs.copy()

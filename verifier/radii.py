@@ -4,7 +4,9 @@ The upper end is the norm, rounded up, of a point whose margin is >= 0 in exact 
 Replay in the network's own runtime is reported in the statistics and never decides.
 """
 
+import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -84,13 +86,15 @@ def radius(
     semantics: str = "real",
     progress: Progress | None = None,
     skip: Collection[int] = (),
+    executor: Executor | None = None,
     restarts: int = 10,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
     norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
-    tolerance relative; skip: sample numbers not asked for. A sample already misclassified has radius 0; where no misclassified point
-    exists the radius is inf and the status EMPTY. Raises InputError on bad input.
+    tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
+    concurrent.futures.Executor, a cluster's for one), default `workers` processes. A sample already misclassified has radius 0; where no
+    misclassified point exists the radius is inf and the status EMPTY. Raises InputError on bad input.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -101,9 +105,13 @@ def radius(
     keep = [i for i, number in enumerate(chosen.numbers) if int(number) not in skip]
     if not keep:
         return
-    tasks = attacked_tasks(setting, chosen, keep, timeout=timeout, device=device, seed=seed, restarts=restarts)
+    # The attack is one batch over all samples: it may take a quarter of what they may take together.
+    share = None if timeout is None else 0.25 * timeout * len(keep)
+    tasks = attacked_tasks(
+        setting, chosen, keep, timeout=timeout, device=device, seed=seed, restarts=restarts, attack_seconds=share
+    )  # fmt: skip
     count = default_workers() if workers is None else workers
-    yield from fan_out(solve, setting, tasks, workers=count)
+    yield from fan_out(solve, setting, tasks, workers=count, executor=executor)
 
 
 def prepare(
@@ -133,14 +141,25 @@ def prepare(
 
 
 def attacked_tasks(
-    setting: Setting, chosen: datasets.Dataset, rows: Collection[int], *, timeout: float | None, device: str, seed: int, restarts: int
+    setting: Setting,
+    chosen: datasets.Dataset,
+    rows: Collection[int],
+    *,
+    timeout: float | None,
+    device: str,
+    seed: int,
+    restarts: int,
+    attack_seconds: float | None = None,
 ) -> list[Task]:
-    """One task per row of the data set, started from the nearest point that a batched attack finds."""
+    """One task per row of the data set, started from the nearest point that a batched attack finds within `attack_seconds`."""
     from verifier.attacks.radius import nearest
 
     index = np.array(sorted(rows))
     x, y = chosen.x[index], chosen.y[index]
-    points, distances = nearest(setting.network, x, y, norm=setting.norm, box=setting.box, seed=seed, device=device, restarts=restarts)
+    deadline = None if attack_seconds is None else time.monotonic() + attack_seconds
+    points, distances = nearest(
+        setting.network, x, y, norm=setting.norm, box=setting.box, seed=seed, device=device, restarts=restarts, deadline=deadline
+    )
     return [
         Task(int(number), x[i], int(y[i]), points[i] if distances[i] < inf else None, timeout)
         for i, number in enumerate(chosen.numbers[index])

@@ -48,6 +48,7 @@ class Violation(PiecewiseQuestion):
         return self.specification.disjuncts[target]
 
     def roots(self, budget: Budget) -> list[Node]:
+        self.deadline = budget.deadline
         return self.covering(range(len(self.targets)), 0.0)
 
     def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:
@@ -55,6 +56,9 @@ class Violation(PiecewiseQuestion):
 
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
         return upper_bound(pieces, linear)
+
+    def discarded_below(self, parameter: float) -> float:
+        return 0.0
 
     def discards(self, bound: float, incumbent: float) -> bool:
         return bound < 0

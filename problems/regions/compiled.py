@@ -11,16 +11,17 @@ from time import time
 import numba
 
 
-def _discard_outdated(folder: Path) -> None:
+def discard_outdated(folder: Path, name: str = "*") -> None:
+    """Remove the compiled code of the files `name`.py (a pattern) that is older than any of them."""
     with suppress(OSError):  # a folder that cannot be written: numba keeps its code elsewhere, and an installer leaves one set of sources
-        times = [file.stat().st_mtime for file in folder.glob("*.py")]
+        times = [file.stat().st_mtime for file in folder.glob(f"{name}.py")]
         newest = max([moment for moment in times if moment <= time()], default=0.0)  # a clock that was wrong must not cost every start
-        for index in (folder / "__pycache__").glob("*.nbi"):
+        for index in (folder / "__pycache__").glob(f"{name}.nbi"):
             if index.stat().st_mtime < newest:
                 index.unlink(missing_ok=True)
 
 
-_discard_outdated(Path(__file__).parent)
+discard_outdated(Path(__file__).parent)
 
 # What is proved keeps the order and the roundings as written, without fused or rewritten operations.
 strict = numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -119,7 +119,7 @@ def test_outdated_code_is_removed(tmp_path):
     for file, moment in ((old, 1000), (tmp_path / "source.py", 2000), (new, 3000), (tmp_path / "future.py", 10**11)):
         file.touch()
         os.utime(file, (moment, moment))
-    compiled._discard_outdated(tmp_path)
+    compiled.discard_outdated(tmp_path)
     assert not old.exists()
     assert new.exists()
-    compiled._discard_outdated(tmp_path / "absent")
+    compiled.discard_outdated(tmp_path / "absent")

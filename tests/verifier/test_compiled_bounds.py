@@ -16,7 +16,9 @@ from problems.maps import Conv, Dense, Sparse, identity
 from problems.network import Affine, Input, Network, Relu, sequential
 from problems.regions.ball import Ball
 from problems.regions.box import Box
-from verifier.bounds import Propagation, backward, compiled, evaluate, upper_bound
+from verifier.bounds import Linear, Optimised, Propagation, backward, compiled, optimise, upper_bound
+from verifier.bounds.optimise import Concretise
+from verifier.bounds.rounding import gamma
 from verifier.branching import axis_scores
 from verifier.search.budget import Budget
 from verifier.search.search import Search
@@ -51,7 +53,7 @@ def boxes(size: int, count: int, seed: int, *, width: float = 1.0, flat: float =
 
 
 def pieces_of(network: Network, cells: Boxes) -> Propagation:
-    region = Box(np.full(network.input_size, -1e9), np.full(network.input_size, 1e9))
+    region = Box(np.minimum(*cells).min(axis=0) - 1.0, np.maximum(*cells).max(axis=0) + 1.0)
     return Propagation(network, region, cells[0].copy(), cells[1].copy())
 
 
@@ -71,6 +73,13 @@ def by_numpy(network: Network, cells: Boxes, known: Boxes | None = None) -> list
             result.append(pieces_of(network, (cells[0][b : b + 1], cells[1][b : b + 1])).walk(own, crown=True))
     assert all(pieces.packed is None for pieces in result)
     return result
+
+
+def evaluated(pieces: Propagation, rows: Array, concretise: Concretise = upper_bound) -> Optimised:
+    """The rows of the output with the relaxation's own slopes, by the kernel where it made the bounds."""
+    if pieces.packed is not None:
+        return compiled.optimise(pieces, rows, concretise, iterations=1)
+    return optimise(pieces, len(pieces.network.nodes) - 1, rows, concretise, iterations=1)
 
 
 def assert_same(fast: Propagation, slow: list[Propagation]) -> None:
@@ -145,7 +154,38 @@ def test_underflow_meets_huge_inputs() -> None:
         [Dense(np.array([[1e300], [-1e300]])), Dense(np.array([[tiny, tiny], [-tiny, tiny]])), Dense(np.array([[tiny, -tiny]]))],
         [np.zeros(2), np.array([-0.5 * tiny, 0.25 * tiny]), np.zeros(1)],
     )
-    assert_contains(by_kernel(network, (np.array([[-1.0], [0.5]]), np.array([[1.0], [0.75]]))), 1, points=8)
+    cells = np.array([[-1.0], [0.5]]), np.array([[1.0], [0.75]])
+    for pieces in (by_kernel(network, cells), *by_numpy(network, cells)):
+        assert_contains(pieces, 1, points=8)
+
+
+def test_underflow_meets_huge_points() -> None:
+    """The same at the input of the network."""
+    tiny = np.array([[2.0**-600]])
+    network = sequential([Dense(tiny), Dense(tiny), Dense(-tiny)], [np.zeros(1)] * 3)
+    cells = np.array([[-1e300], [1e299]]), np.array([[1e300], [1e300]])
+    for pieces in (by_kernel(network, cells), *by_numpy(network, cells)):
+        assert_contains(pieces, 1, points=8)
+
+
+@given(st.sampled_from([1, 3, 40, 200]), st.integers(0, 10**6), st.sampled_from([1e-200, 1e-160, 1.0, 1e150]), st.booleans())
+@settings(max_examples=100)
+def test_the_maximum_over_a_box_is_rounded_up(size: int, seed: int, scale: float, cancel: bool) -> None:
+    from verifier.bounds import kernel
+
+    rng = np.random.default_rng(seed)
+    c, constant = scale * rng.normal(size=size), scale * scale * rng.normal()
+    low, high = (scale * side[0] for side in boxes(size, 1, seed, flat=1.0 if cancel else 0.2))
+    if cancel:  # the exact sum is 0, the computed one is rounding
+        order = rng.permutation(2 * size)
+        c, low, high, constant = np.concatenate([c, -c])[order], np.tile(low, 2)[order], np.tile(high, 2)[order], 0.0
+    point = np.empty(len(c))
+    value = kernel.concretise(c, low, high, constant, 0.0, gamma(len(c) + 8), point)
+    sides = np.where(c > 0, high, low)
+    exactly = sum((Fraction(a) * Fraction(b) for a, b in zip(c.tolist(), sides.tolist(), strict=True)), Fraction(constant))
+    assert exactly <= value
+    assert value <= exactly + Fraction(1e-13 * float(np.abs(c) @ np.abs(sides) + abs(constant)) + 1e-300)
+    assert ((low <= point) & (point <= high)).all()
 
 
 def test_points_are_bounded_to_rounding() -> None:
@@ -206,10 +246,10 @@ def test_rows_of_the_output_and_scores_equal_the_numpy_ones(sizes: list[int], se
     rng = np.random.default_rng(seed)
     functionals, weights = rng.normal(size=(3, rows, sizes[-1])), rng.dirichlet(np.ones(rows), 3)
     fast = by_kernel(network, cells)
-    quick = evaluate(fast, len(network.nodes) - 1, functionals, upper_bound)
+    quick = evaluated(fast, functionals)
     scores = axis_scores(fast, quick, weights)
     fast.packed = None  # the same bounds, by the general code
-    general = evaluate(fast, len(network.nodes) - 1, functionals, upper_bound)
+    general = evaluated(fast, functionals)
     scale = 1e-10 * (np.abs(general.value).max() + np.abs(general.linear.coefficients).max() + 1.0)
     for ours, theirs in (
         (quick.value, general.value),
@@ -220,6 +260,60 @@ def test_rows_of_the_output_and_scores_equal_the_numpy_ones(sizes: list[int], se
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=scale)
     np.testing.assert_allclose(quick.linear.error, general.linear.error, rtol=1e-6, atol=1e-270)
     np.testing.assert_allclose(scores, axis_scores(fast, general, weights), rtol=1e-7, atol=1e-9 * (1.0 + scores.max()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("own_terms", [False, True])
+def test_optimised_slopes_equal_the_numpy_ones(seed: int, own_terms: bool) -> None:
+    network, cells = chain([3, 8, 8, 8, 3], seed, scale=2.0), boxes(3, 4, seed)
+    rng = np.random.default_rng(seed)
+    rows, last = rng.normal(size=(4, 2, 3)), len(network.nodes) - 1
+    inputs, offsets = (rng.normal(size=(4, 2, 3)), rng.normal(size=(4, 2))) if own_terms else (np.zeros((4, 2, 3)), np.zeros((4, 2)))
+
+    def concretise(pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
+        linear.coefficients = linear.coefficients + inputs
+        linear.constant = linear.constant + offsets
+        return upper_bound(pieces, linear)
+
+    pieces = by_kernel(network, cells)
+    plain = evaluated(pieces, rows, concretise)
+    quick = compiled.optimise(pieces, rows, concretise, inputs=inputs, offsets=offsets, iterations=6)
+    general = optimise(pieces, last, rows, concretise, iterations=6)
+    np.testing.assert_allclose(quick.value, general.value, rtol=1e-8, atol=1e-8)
+    assert (quick.value <= plain.value + 1e-9).all()
+    assert (quick.value < plain.value - 1e-6).any()
+    for b in range(4):
+        for share in rng.random((4, 3)):
+            x = np.clip(cells[0][b] + share * (cells[1][b] - cells[0][b]), cells[0][b], cells[1][b])
+            z = exact.evaluate(network, x)
+            for s in range(2):
+                terms = [(c, v) for c, v in zip(rows[b, s].tolist(), z, strict=True)]
+                terms += [(c, Fraction(v)) for c, v in zip(inputs[b, s].tolist(), x.tolist(), strict=True)]
+                exactly = sum((Fraction(c) * v for c, v in terms), Fraction(offsets[b, s]))
+                assert exactly <= quick.value[b, s] + 1e-12  # concretise above does not charge the rounding of its additions
+    # A piece that is good enough at the first step is left there.
+    level = float(np.median(plain.value[:, 0]))
+    stopped = compiled.optimise(pieces, rows, concretise, inputs=inputs, offsets=offsets, iterations=6, enough=level)
+    early = plain.value[:, 0] < level
+    assert early.any()
+    assert not early.all()
+    np.testing.assert_array_equal(stopped.value[early], plain.value[early])
+
+
+def test_axes_are_scored_even_where_every_row_is_constant() -> None:
+    """A constant row sets the bound: halving by its scores alone would cut the first axis for ever."""
+    network, cells = chain([3, 6, 2], 3, scale=2.0), boxes(3, 2, 3)
+    rows = np.zeros((2, 2, 2))
+    rows[:, 1, 0] = 1.0
+    for packed in (True, False):
+        pieces = by_kernel(network, cells)
+        if not packed:
+            pieces.packed = None
+        result = evaluated(pieces, rows)
+        assert (axis_scores(pieces, result, np.array([[1.0, 0.0], [1.0, 0.0]])) > 0).any(axis=1).all()
+        flat = evaluated(pieces, np.zeros((2, 1, 2)))
+        widths = cells[1] - cells[0]
+        assert (axis_scores(pieces, flat, np.ones((2, 1))).argmax(axis=1) == widths.argmax(axis=1)).all()
 
 
 def residual() -> Network:

@@ -1,5 +1,6 @@
 """Exact radii against brute force in exact arithmetic, closed forms, and what a radius search may and may not say without a witness."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 from math import inf
@@ -64,7 +65,7 @@ def question(network: Network, norm: float, box: Box | None, solver: str = "auto
     return Setting(network, norm, box, TOLERANCE, solver)
 
 
-@settings(max_examples=60)
+@settings(max_examples=45)
 @given(SEEDS, st.sampled_from(NORMS))
 def test_in_a_box_against_brute_force(seed: int, norm: float) -> None:
     """Without an attack's point: the search has to find the witness itself."""
@@ -155,7 +156,7 @@ def test_linear_classifiers(norm: float) -> None:
             (logits[label] - logits[k]) / np.linalg.norm(weights[label] - weights[k], dual) for k in range(4) if k != label
         )  # fmt: skip
         assert found[i].label == label
-        assert found[i].bracket.status is Status.CLOSED
+        assert found[i].bracket.status.finished
         assert closes(found[i].bracket, float(expected))
 
 
@@ -219,14 +220,22 @@ def test_a_spike_that_no_gradient_shows() -> None:
 
 def test_workers_change_nothing() -> None:
     one, two = (
-        {r.sample: r.bracket for r in radius("digits-16x2", "digits:test", norm=inf, samples="0:3", workers=workers, timeout=60.0)}
+        {r.sample: r.bracket for r in radius("digits-16x2", "digits:test", norm=inf, samples="0:2", workers=workers, timeout=60.0)}
         for workers in (1, 2)
     )
-    assert sorted(one) == sorted(two) == [0, 1, 2]
+    assert sorted(one) == sorted(two) == [0, 1]
     for sample, bracket in one.items():
         assert (two[sample].lower, two[sample].upper) == (bracket.lower, bracket.upper)
-        assert bracket.status is Status.CLOSED
+        assert bracket.status.finished
         assert bracket.lower >= bracket.upper * (1 - TOLERANCE)
+
+
+def test_a_given_executor_is_used() -> None:
+    network = sequential([Dense(np.array([[1.0], [-1.0]]))], [np.zeros(2)])
+    data = Dataset(np.array([[1.0], [2.0], [3.0]]), np.array([0, 0, 0]))
+    with ThreadPoolExecutor(2) as pool:
+        found = {r.sample: r.bracket for r in radius(network, data, norm=2, executor=pool, timeout=20.0)}
+    assert all(closes(found[sample], sample + 1.0) for sample in range(3))
 
 
 def test_skipped_samples_are_not_asked_for() -> None:
@@ -313,19 +322,19 @@ def test_lazy_worst_cases_equal_those_of_all_radii(order: float) -> None:
     sizes = [2, 5, 5, 3]
     maps = [Dense(generator.standard_normal((b, a))) for a, b in pairwise(sizes)]
     network = sequential(maps, [0.3 * generator.standard_normal(b) for b in sizes[1:]])
-    x = generator.uniform(-1, 1, (12, 2))
+    x = generator.uniform(-1, 1, (8, 2))
     labels = network.forward(x).argmax(axis=1)
     labels[0] = (labels[0] + 1) % 3  # one is wrong from the start
     data, box = Dataset(x, labels), Box(-np.ones(2), np.ones(2))
     epsilon = [0.0, 0.05, 0.1, 0.3, 1.0]
-    for norm in (2, inf):
+    for norm in {1: (2, inf), 2: (1,), inf: (2,)}[order]:
         records = dro(network, data, norm=norm, order=order, epsilon=epsilon, region=box, workers=1, timeout=60.0)
         exact_radii = [
             nearest_error(network, point, int(label), norm, box.lower, box.upper) for point, label in zip(x, labels, strict=True)
         ]
         radii = np.array([inf if r is None else float(r) ** (1 / power(norm)) for r in exact_radii])
         full = {r.sample: r.bracket for r in radius(network, data, norm=norm, region=box, workers=1, timeout=60.0)}
-        lower_radii, upper_radii = (np.array([getattr(full[i], end) for i in range(12)]) for end in ("lower", "upper"))
+        lower_radii, upper_radii = (np.array([getattr(full[i], end) for i in range(8)]) for end in ("lower", "upper"))
         assert (lower_radii <= radii * (1 + 1e-12)).all()
         assert (radii * (1 - 1e-12) <= upper_radii).all()
         for record in records:

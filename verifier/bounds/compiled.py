@@ -14,6 +14,7 @@ from problems.network import Affine, Network, Relu
 from problems.regions.box import Box
 from verifier.bounds.crown import Linear
 from verifier.bounds.interval import operations
+from verifier.bounds.optimise import Concretise, Optimised
 from verifier.bounds.propagation import Lines, Propagation
 from verifier.bounds.rounding import gamma
 
@@ -129,6 +130,7 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propa
         pieces.lowers.append(low[:, s])
         pieces.uppers.append(high[:, s])
         pieces.magnitude[2 * k + 1] = magnitude[:, s]
+        pieces.floors[2 * k + 1] = floors[:, k]
         if k < chain.layers - 1:
             pieces.lowers.append(post_low[:, s])
             pieces.uppers.append(post_high[:, s])
@@ -136,18 +138,18 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propa
     return pieces
 
 
-def backward(pieces: Propagation, rows: Array, *, keep: bool) -> Linear:
-    """crown.backward for rows (B, S, K) of the outputs of pieces that `walk` bounded."""
-    from verifier.bounds import kernel
+def backward(pieces: Propagation, rows: Array, *, keep: bool, slopes: Array | None = None) -> Linear:
+    """crown.backward for rows (B, S, K) of the outputs of pieces that `walk` bounded. slopes (B, S, h): lower slopes in [0, 1]."""
+    from verifier.bounds import kernel_slopes
 
     packed = pieces.packed
     assert packed is not None
     chain, shape = packed.chain, rows.shape[:2]
     kept = np.empty((*shape, chain.neurons if keep else 0))
     linear = Linear(np.empty((*shape, int(chain.sizes[0]))), np.empty(shape), np.empty(shape))
-    kernel.backward(
+    kernel_slopes.backward(
         chain.sizes, chain.starts, chain.places, chain.weights, chain.transposed, chain.biases, chain.crown_errors, packed.floors,
-        packed.magnitude, packed.upper_slope, packed.intercept, packed.slope, _plain(rows),
+        packed.magnitude, packed.upper_slope, packed.intercept, packed.slope[:, None] if slopes is None else _plain(slopes), _plain(rows),
         linear.coefficients, linear.constant, linear.error, kept,
     )  # fmt: skip
     if keep:
@@ -155,16 +157,50 @@ def backward(pieces: Propagation, rows: Array, *, keep: bool) -> Linear:
     return linear
 
 
+def optimise(
+    pieces: Propagation,
+    rows: Array,
+    concretise: Concretise,
+    *,
+    inputs: Array | None = None,
+    offsets: Array | None = None,
+    iterations: int = 20,
+    rate: float = 0.25,
+    enough: float = -np.inf,
+) -> Optimised:
+    """optimise.optimise for rows (B, S, K) of the outputs of pieces that `walk` bounded, without multipliers and activations.
+
+    inputs (B, S, n) and offsets (B, S) are what `concretise` adds to the rows: the search for slopes has to know. A piece whose rows
+    have come below `enough` is left there.
+    """
+    from verifier.bounds import kernel_slopes
+
+    packed = pieces.packed
+    assert packed is not None
+    chain, shape = packed.chain, rows.shape[:2]
+    slopes = np.empty((*shape, chain.neurons))
+    kernel_slopes.improve(
+        chain.sizes, chain.starts, chain.places, chain.weights, chain.transposed, chain.biases, chain.crown_errors, packed.floors,
+        packed.low, packed.high, packed.magnitude, packed.upper_slope, packed.intercept, packed.slope,
+        _plain(pieces.lower), _plain(pieces.upper), _plain(rows),
+        np.zeros((*shape, int(chain.sizes[0]))) if inputs is None else _plain(inputs),
+        np.zeros(shape) if offsets is None else _plain(offsets), chain.support_error, iterations, rate, enough, slopes,
+    )  # fmt: skip
+    linear = backward(pieces, rows, keep=True, slopes=slopes)
+    value, point = concretise(pieces, linear)
+    return Optimised(value, point, linear, slopes, np.zeros((*shape, 0)), {})
+
+
 def gains(pieces: Propagation, costs: dict[int, Array]) -> Array:
     """(B, n): sum over open neurons of their costs (B, m) times |dz/dx_i| width_i / (range of z), as in branching.py."""
-    from verifier.bounds import kernel
+    from verifier.bounds import kernel_slopes
 
     packed = pieces.packed
     assert packed is not None
     chain = packed.chain
     score = np.zeros(pieces.lower.shape)
     if costs:
-        kernel.gains(
+        kernel_slopes.gains(
             chain.sizes, chain.starts, chain.places, chain.transposed, _plain(pieces.upper - pieces.lower),
             packed.low, packed.high, packed.upper_slope, np.concatenate([costs[i] for i in sorted(costs)], axis=1), score,
         )  # fmt: skip

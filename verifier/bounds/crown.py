@@ -16,7 +16,7 @@ from problems.maps import Array
 from problems.network import Affine, Input, Relu
 from verifier.bounds.interval import operations
 from verifier.bounds.propagation import Propagation
-from verifier.bounds.rounding import TINY, UNIT, gamma
+from verifier.bounds.rounding import UNIT, gamma
 
 
 @dataclass(eq=False)
@@ -76,7 +76,8 @@ def backward(
         else:
             assert isinstance(node, Affine)
             # |A| magnitude also covers A . bias, the intercept product and the slope product of the ReLU above (see Lines.of).
-            error += 2.0 * gamma(operations(node) + len(nodes)) * _dot(np.abs(a), pieces.magnitude[index]) + TINY
+            error += 2.0 * gamma(operations(node) + len(nodes)) * _dot(np.abs(a), pieces.magnitude[index])
+            error += pieces.floors[index][:, None]
             constant += a @ node.bias
             for parent, linear_map in zip(node.parents, node.maps, strict=True):
                 _accumulate(pending, parent, linear_map.transpose(a))

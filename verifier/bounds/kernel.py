@@ -15,11 +15,15 @@ and with its intercept (which is at most magnitude_k times that slope, up to rou
 A row that is multiplied by zero is skipped only where it is a zero coefficient of a finite weight; infinities and NaN from overflow are
 carried along and end as the bound inf.
 
-numba renews the code of a function when its own file changes: everything that is called here stands in this file or comes as a number.
+The kernels (this file and kernel_slopes.py) call nothing from elsewhere; what they need of the numpy code comes as numbers.
 """
+
+from pathlib import Path
 
 import numba
 import numpy as np
+
+from problems.regions.compiled import discard_outdated
 
 Array = np.ndarray
 
@@ -29,6 +33,8 @@ TINY = 1e-280  # as in rounding.py
 # Layers with fewer inputs are multiplied column by column (measured).
 NARROW = 16
 
+discard_outdated(Path(__file__).parent, "kernel*")
+
 strict = numba.njit(cache=True, nogil=True, error_model="numpy")
 # a * b + c in one rounding instead of two
 fused = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -37,7 +43,7 @@ any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"c
 
 
 @fused
-def _combine(a: Array, matrix: Array, out: Array, used: Array) -> None:
+def combine(a: Array, matrix: Array, out: Array, used: Array) -> None:
     """out (n,) = a (m,) @ matrix (m, n), four rows at a time, leaving out zero coefficients. used: room for m indices."""
     n = matrix.shape[1]
     out[:n] = 0.0
@@ -67,7 +73,7 @@ def _dot(a: Array, b: Array) -> float:
 
 
 @any_order
-def _sums(a: Array, magnitude: Array, bias: Array) -> tuple[float, float]:
+def sums(a: Array, magnitude: Array, bias: Array) -> tuple[float, float]:
     """(|a| . magnitude, a . bias)."""
     size, value = 0.0, 0.0
     for t in range(a.shape[0]):
@@ -93,7 +99,7 @@ def _through_relu(a: Array, upper_slope: Array, slope: Array) -> None:
 
 
 @strict
-def _concretise(c: Array, lower: Array, upper: Array, constant: float, error: float, relative: float, point: Array) -> float:
+def concretise(c: Array, lower: Array, upper: Array, constant: float, error: float, relative: float, point: Array) -> float:
     """An upper bound of c . x + constant + error over the box, and where it is reached; inf for NaN.
 
     The sum of n products is off by at most relative = gamma(n + 8) times the sum of absolute values and n 2^-1074, and its own error
@@ -147,10 +153,10 @@ def _bound_layer(
         # the radius around the rounded centre, with the rounding of the differences added
         radius[i] = max(upper[i] - centre[i], centre[i] - lower[i]) + 4.0 * UNIT * largest[i]
         inputs += largest[i]
-    _combine(centre[:n], transposed, low, used)
-    _combine(radius[:n], absolute, high, used)
-    _combine(largest[:n], absolute, magnitude, used)
-    _combine(centre_values[:n], transposed, guess, used)
+    combine(centre[:n], transposed, low, used)
+    combine(radius[:n], absolute, high, used)
+    combine(largest[:n], absolute, magnitude, used)
+    combine(centre_values[:n], transposed, guess, used)
     floor = TINY
     for t in range(m):
         guess[t] += bias[t]
@@ -167,7 +173,7 @@ def _bound_layer(
 
 
 @strict
-def _descend(
+def descend(
     layer: int, a: Array, spare: Array, used: Array, constant: float, error: float,
     sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array, crown_errors: Array, floors: Array,
     magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, kept: Array,
@@ -184,7 +190,7 @@ def _descend(
             kept[first:last] = row
         constant += _intercepts(row, intercept[first:last])
         _through_relu(row, upper_slope[first:last], slope[first:last])
-        size, value = _sums(row, magnitude[first:last], biases[first:last])
+        size, value = sums(row, magnitude[first:last], biases[first:last])
         error += crown_errors[k] * size + floors[k]
         constant += value
         if n < NARROW:
@@ -192,7 +198,7 @@ def _descend(
             for i in range(n):
                 spare[i] = _dot(row, columns[i])
         else:
-            _combine(row, weights[places[k] : places[k + 1]].reshape(m, n), spare, used)
+            combine(row, weights[places[k] : places[k + 1]].reshape(m, n), spare, used)
         a, spare = spare, a
     return a[: sizes[0]], constant, error
 
@@ -256,12 +262,12 @@ def _piece(
                     row = weights[place + t * n : place + (t + 1) * n]
                     for s in range(n):
                         a[s] = sign * row[s]
-                    c, constant, error = _descend(
+                    c, constant, error = descend(
                         k, a, spare, used, sign * bias_k[t], crown_errors[k] * magnitude_k[t] + floors[k],
                         sizes, starts, places, weights, transposed, biases, crown_errors, floors,
                         magnitude, upper_slope, intercept, slope, unused,
                     )  # fmt: skip
-                    bound = _concretise(c, lower, upper, constant, error, support_error, point)
+                    bound = concretise(c, lower, upper, constant, error, support_error, point)
                     if sign > 0.0:
                         high_k[t] = min(high_k[t], bound)
                         if high_k[t] <= 0.0:
@@ -299,51 +305,3 @@ def walk(
             low[b], high[b], magnitude[b], upper_slope[b], intercept[b], slope[b], post_low[b], post_high[b], floors[b], empty[b],
             room, used,
         )  # fmt: skip
-
-
-@strict
-def backward(
-    sizes: Array, starts: Array, places: Array, weights: Array, transposed: Array, biases: Array, crown_errors: Array, floors: Array,
-    magnitude: Array, upper_slope: Array, intercept: Array, slope: Array, rows: Array,
-    coefficients: Array, constant: Array, error: Array, kept: Array,
-) -> None:  # fmt: skip
-    """Linear upper bounds of rows (B, S, K) of the network's output: fills coefficients (B, S, n), constant, error (B, S), and kept
-    (B, S, h), the coefficients of the ReLU outputs. The rest is as `walk` filled it."""
-    layers = len(sizes) - 1
-    widest = sizes.max()
-    a, spare, used = np.empty(widest), np.empty(widest), np.empty(widest + 1, np.int64)
-    first, last, place = starts[layers - 1], starts[layers], places[layers - 1]
-    matrix = weights[place : places[layers]].reshape(sizes[layers], sizes[layers - 1])
-    for b in range(rows.shape[0]):
-        for s in range(rows.shape[1]):
-            size, value = _sums(rows[b, s], magnitude[b, first:last], biases[first:last])
-            _combine(rows[b, s], matrix, a, used)
-            c, total, charged = _descend(
-                layers - 1, a, spare, used, value, crown_errors[layers - 1] * size + floors[b, layers - 1],
-                sizes, starts, places, weights, transposed, biases, crown_errors, floors[b],
-                magnitude[b], upper_slope[b], intercept[b], slope[b], kept[b, s],
-            )  # fmt: skip
-            coefficients[b, s] = c
-            constant[b, s], error[b, s] = total, charged
-
-
-@strict
-def gains(
-    sizes: Array, starts: Array, places: Array, transposed: Array, width: Array,
-    low: Array, high: Array, upper_slope: Array, costs: Array, score: Array,
-) -> None:  # fmt: skip
-    """branching.axis_scores: adds to score (B, n) what halving each axis saves of costs (B, h). Proves nothing."""
-    widest = sizes.max()
-    a, spare, used = np.empty(widest), np.empty(widest), np.empty(widest + 1, np.int64)
-    for b in range(score.shape[0]):
-        for i in range(sizes[0]):
-            a[: sizes[0]] = 0.0
-            a[i] = width[b, i]
-            for k in range(len(sizes) - 2):
-                m, n, first = sizes[k + 1], sizes[k], starts[k]
-                _combine(a[:n], transposed[places[k] : places[k + 1]].reshape(n, m), spare, used)
-                for t in range(m):
-                    place = first + t
-                    if low[b, place] < 0.0 < high[b, place]:
-                        score[b, i] += abs(spare[t]) * costs[b, place] / (high[b, place] - low[b, place])
-                    a[t] = spare[t] * upper_slope[b, place]

@@ -35,14 +35,6 @@ class Optimised:
     activation: dict[int, Array]
 
 
-def evaluate(pieces: Propagation, start: int, rows: Array, concretise: Concretise) -> Optimised:
-    """`optimise` with the relaxation's own slopes and nothing to optimise: no parameters, no activations."""
-    linear = backward(pieces, start, rows, keep=True)
-    value, point = concretise(pieces, linear)
-    nothing = np.zeros((*rows.shape[:2], 0))
-    return Optimised(value, point, linear, nothing, nothing, {})
-
-
 def replay(pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Array) -> dict[int, Array]:
     """The pre-activations (B, S, m) of each ReLU node when x (B, S, n) runs through the lines that `linear` chose."""
     network = pieces.network

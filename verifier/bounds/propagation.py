@@ -8,6 +8,7 @@ linear bound propagation (`verifier.bounds.crown`). All bounds are rounded outwa
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,8 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Affine, Network, Relu
 from problems.regions.base import Region
-from verifier.bounds.interval import affine_interval
-from verifier.bounds.rounding import TINY
+from verifier.bounds.interval import affine_interval, operations
+from verifier.bounds.rounding import SMALLEST, TINY
 
 if TYPE_CHECKING:
     from verifier.bounds.compiled import Packed
@@ -78,9 +79,11 @@ class Propagation:
     region: Region
     lower: Array
     upper: Array
+    deadline: float = inf
     lowers: list[Array] = field(default_factory=list)
     uppers: list[Array] = field(default_factory=list)
     magnitude: dict[int, Array] = field(default_factory=dict)
+    floors: dict[int, Array] = field(default_factory=dict)
     lines: dict[int, Lines] = field(default_factory=dict)
     packed: "Packed | None" = None  # the same, as the compiled walk leaves it
     empty: Array = field(init=False)
@@ -114,6 +117,7 @@ class Propagation:
                 self.lowers.append(bounds[0])
                 self.uppers.append(bounds[1])
                 self.magnitude[index] = bounds[2]
+                self.floors[index] = self._floor(index, node)
                 continue
             assert isinstance(node, Relu)
             if known is not None:
@@ -125,6 +129,14 @@ class Propagation:
             self.lowers.append(np.maximum(lines.lower, 0.0))
             self.uppers.append(np.maximum(lines.upper, 0.0))
         return self
+
+    def _floor(self, index: int, node: Affine) -> Array:
+        """(B,): what underflow may cost a row that is pushed back through the node: each product may lose the smallest float, times the
+        largest output or input that meets the coefficient."""
+        reach = self.magnitude[index].sum(axis=1)
+        for parent in node.parents:
+            reach = reach + np.maximum(np.abs(self.lowers[parent]), np.abs(self.uppers[parent])).sum(axis=1)
+        return TINY + operations(node) * SMALLEST * reach
 
     def _tighten(self, index: int, lower: Array, upper: Array) -> None:
         lower = np.maximum(self.lowers[index], lower)

@@ -9,6 +9,7 @@ import numpy as np
 from problems.maps import Array
 
 UNIT = 2.0**-53
+SMALLEST = 2.0**-1074
 UNIT_FLOAT32 = 2.0**-24
 # Covers what underflow can lose in any one pass; far below any magnitude that matters, far above the subnormals lost.
 TINY = 1e-280

@@ -5,6 +5,7 @@ cheapest unproved samples are refined, round by round, until proved and witnesse
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -64,11 +65,13 @@ def dro(
     semantics: str = "real",
     progress: Progress | None = None,
     restarts: int = 10,
+    executor: Executor | None = None,
 ) -> list[WorstCase]:
     """The worst-case error over distributions within p-Wasserstein distance eps of the data, labels fixed, for each eps.
 
     order p: 1, 2 or inf; norm: the ground norm 1, 2 or inf; region: a Box, or None for the data's own domain; timeout in seconds for
-    the whole call; tolerance: relative, on radii. A closed bracket has upper - lower <= tolerance. Raises InputError.
+    the whole call; tolerance: relative, on radii; executor as for `radius`. A closed bracket has upper - lower <= tolerance.
+    Raises InputError.
     """
     if loss != "zero-one":
         raise InputError("loss", f"{loss!r} is not available.", "This version answers for zero-one.")
@@ -86,20 +89,25 @@ def dro(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
-    tasks = attacked_tasks(setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts)
+    tasks = attacked_tasks(
+        setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts,
+        attack_seconds=None if timeout is None else 0.25 * timeout,
+    )  # fmt: skip
     state = Refinement(tasks, power, [float(e) for e in epsilon], tolerance)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:
         # A first pass with nothing to prove takes the attack's points exactly and finds the samples already misclassified.
-        state.absorb(fan_out(solve, setting, [replace(task, enough=0.0) for task in tasks], workers=1), attacked=True)
+        state.absorb(fan_out(solve, setting, [replace(task, enough=0.0) for task in tasks], workers=1, budget=budget), attacked=True)
         while batch := state.next_batch():
             stop = budget.exceeded()
             if stop is not None:
                 status = stop
                 break
             left = budget.remaining if budget.timeout is not None else None
-            state.absorb(fan_out(solve, setting, [replace(task, timeout=left) for task in batch], workers=count, budget=budget))
+            state.absorb(
+                fan_out(solve, setting, [replace(task, timeout=left) for task in batch], workers=count, budget=budget, executor=executor)
+            )
             if not state.progressed:
                 status = budget.exceeded() or Status.UNDECIDED
                 break
