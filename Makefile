@@ -20,6 +20,7 @@ $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tightcert needs Python 3.11 or later; none was found (make PYTHON=/path/to/python)." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m verifier.warm
 	@touch $@
 
 audit: setup

@@ -29,7 +29,7 @@ from verifier.piecewise import Target
 from verifier.search.budget import Budget
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
-from verifier.search.search import Progress, Search
+from verifier.search.search import Search
 
 # Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
 LARGEST_RADIUS = 1e6
@@ -84,7 +84,6 @@ def radius(
     tolerance: float = 1e-6,
     seed: int = 0,
     semantics: str = "real",
-    progress: Progress | None = None,
     skip: Collection[int] = (),
     executor: Executor | None = None,
     restarts: int = 10,
@@ -258,6 +257,8 @@ def _bracket(
     if search.witness is None and status.finished and searched == inf:
         status = Status.EMPTY
     lower = min(max(proved, searched, 0.0), upper)
+    if upper < inf and lower >= upper * (1.0 - question.tolerance):
+        status = Status.CLOSED
     witness = None if search.witness is None else search.witness.point
     return Bracket("min", lower, upper, status, witness, _semantics(question), budget.elapsed, stats)
 

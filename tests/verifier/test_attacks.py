@@ -129,7 +129,7 @@ BAD: list[tuple[dict, type[InputError], str]] = [
     ({"steps": 2.5}, InputError, "steps"),
     ({"restarts": -1}, InputError, "restarts"),
     ({"seed": -1}, InputError, "seed"),
-    ({"timeout": 0}, InputError, "timeout"),
+    ({"timeout": -1}, InputError, "timeout"),
     ({"timeout": float("nan")}, InputError, "timeout"),
     ({"timeout": "soon"}, InputError, "timeout"),
     ({"device": "abacus"}, InputError, "device"),

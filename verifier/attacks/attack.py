@@ -51,8 +51,8 @@ def attack(
     power = exponent(norm)
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not (isfinite(epsilon) and epsilon >= 0):
         raise InputError("epsilon", f"is {epsilon!r}.", "Give a finite number, 0 or more.")
-    if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
-        raise InputError("timeout", f"is {timeout!r}.", "Give a number of seconds above 0.")
+    if timeout is not None and not (isinstance(timeout, Real) and timeout >= 0):
+        raise InputError("timeout", f"is {timeout!r}.", "Give a number of seconds, 0 or more.")
     check_budget(steps=steps, restarts=restarts, seed=seed)
     check_device(device)
     net = readers.load(network)

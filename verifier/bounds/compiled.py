@@ -188,7 +188,7 @@ def optimise(
     )  # fmt: skip
     linear = backward(pieces, rows, keep=True, slopes=slopes)
     value, point = concretise(pieces, linear)
-    return Optimised(value, point, linear, slopes, np.zeros((*shape, 0)), {})
+    return Optimised(value, point, linear, slopes, np.zeros((*shape, 0)))
 
 
 def gains(pieces: Propagation, costs: dict[int, Array]) -> Array:

@@ -23,8 +23,7 @@ Concretise = Callable[[Propagation, Linear], tuple[Array, Array]]
 class Optimised:
     """Best value (B, S) found, its point (B, S, n), its linear function, and the parameters that gave it.
 
-    slopes and multipliers are (B, S, h) over all neurons; activation[i] (B, S, m_i) is the relaxed pre-activation of ReLU node i
-    at the point, from which branching scores are read.
+    slopes and multipliers are (B, S, h) over all neurons.
     """
 
     value: Array
@@ -32,7 +31,6 @@ class Optimised:
     linear: Linear
     slopes: Array
     multipliers: Array
-    activation: dict[int, Array]
 
 
 def replay(pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Array) -> dict[int, Array]:
@@ -101,7 +99,7 @@ def optimise(
         linear = backward(pieces, start, rows, slopes=by_layer, pushes=pushes, keep=True)
         value, point = concretise(pieces, linear)
         last = step == iterations - 1
-        best = _better(best, Optimised(value, point, linear, alpha.copy(), beta.copy(), {}))
+        best = _better(best, Optimised(value, point, linear, alpha.copy(), beta.copy()))
         if last or (stop is not None and stop(best.value)):
             break
         activation = replay(pieces, linear, by_layer, point)
@@ -119,8 +117,6 @@ def optimise(
                     flat[:, :, s] = activation[i]
             beta = np.maximum(beta - scale * _beta_scale(linear) * adam[1].direction(flat * sign), 0.0)
     assert best is not None
-    by_layer = {i: best.slopes[:, :, s] for i, s in zip(layout.relus, layout.slices, strict=True)}
-    best.activation = replay(pieces, best.linear, by_layer, best.point)
     return best
 
 
@@ -149,7 +145,6 @@ def _better(best: Optimised | None, new: Optimised) -> Optimised:
         linear,
         np.where(mask, new.slopes, best.slopes),
         np.where(mask, new.multipliers, best.multipliers),
-        {},
     )
 
 

@@ -22,7 +22,6 @@ from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds,
 from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
 from verifier.search.budget import Budget
 from verifier.search.executors import default_workers, fan_out
-from verifier.search.search import Progress
 
 __all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
 
@@ -63,7 +62,6 @@ def dro(
     tolerance: float = 1e-6,
     seed: int = 0,
     semantics: str = "real",
-    progress: Progress | None = None,
     restarts: int = 10,
     executor: Executor | None = None,
 ) -> list[WorstCase]:

@@ -1,0 +1,38 @@
+"""Compile the kernels once, so that no later run has to: `python -m verifier.warm` (part of `make setup`).
+
+numba keeps the compiled code beside the sources; a change of version or processor compiles anew at the next use.
+"""
+
+import sys
+import time
+from math import inf
+
+import numpy as np
+
+from problems.maps import Dense
+from problems.network import sequential
+from problems.regions.ball import Ball
+from problems.regions.box import Box
+from problems.specification import robustness
+from verifier.robustness import verify
+
+
+def main() -> None:
+    """Run every compiled kernel on something small."""
+    began = time.monotonic()
+    print("Compiling kernels (once) ...", end=" ", file=sys.stderr, flush=True)
+    ones, box = np.ones((1, 1, 2)), Box(np.zeros(2), np.ones(2))
+    box.support(ones)
+    for norm in (1, 2, inf):
+        ball = Ball(np.full(2, 0.5), 0.25, norm, box)
+        ball.support(ones)
+        ball.closest(ones, -np.ones((1, 1)))
+    generator = np.random.default_rng(0)
+    layers = [Dense(generator.standard_normal(shape)) for shape in ((6, 2), (6, 6), (2, 6))]
+    network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])
+    verify(network, robustness(box, 0, 2), timeout=60.0, workers=1)
+    print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
