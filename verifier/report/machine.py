@@ -14,7 +14,7 @@ _PACKAGES = ("numpy", "scipy", "highspy", "gurobipy", "clarabel", "cvxpy", "numb
 def machine(device: str) -> dict[str, Any]:
     """system, processor, cores usable by this process, memory_gib (None where the system does not tell), device of the attacks."""
     return {
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "processor": _processor(),
         "cores": default_workers(),
         "memory_gib": _memory(),
