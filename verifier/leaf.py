@@ -5,7 +5,7 @@ rounding error, describe a set that contains the whole cell, so the program's sa
 """
 
 from dataclasses import dataclass
-from math import inf, isfinite, nextafter, sqrt
+from math import frexp, inf, isfinite, nextafter, sqrt
 
 import numpy as np
 import scipy.sparse as sparse
@@ -15,7 +15,7 @@ from problems.regions.ball import Ball
 from problems.regions.base import Lift
 from solvers import Program, Solution, capabilities, open_session
 from verifier.bounds import Layout, Linear, Propagation, backward
-from verifier.bounds.rounding import UNIT, down, gamma, up
+from verifier.bounds.rounding import TINY, UNIT, down, gamma, up
 from verifier.search.budget import Budget
 
 
@@ -65,13 +65,26 @@ def largest_smallest_row(
 
     Variables are (x, auxiliary of the lift, t).
     """
+    n = len(lower)
     matrix, offsets = np.vstack([rows.matrix, cell.matrix]), np.concatenate([rows.offsets, cell.offsets])
     needs_t = np.concatenate([np.ones(len(rows.offsets)), np.zeros(len(cell.offsets))])
     block = sparse.csr_matrix(np.hstack([matrix, np.zeros((len(matrix), lift.extra)), -needs_t[:, None]]))
+    lifted = sparse.hstack([lift.matrix, sparse.csr_matrix((lift.matrix.shape[0], 1))])
     # The functional is bounded on the box, so t can be: finite sides keep the safe bound finite.
     reach = np.abs(rows.matrix) @ np.maximum(np.abs(lower), np.abs(upper)) + np.abs(rows.offsets)
     limit = 2.0 * float(reach.max(initial=0.0)) + 1.0
-    return _solve(lift, lower, upper, block, -offsets, extra=(-1.0, -limit, limit), solver=solver, time_limit=time_limit)
+    low, high = lift.lower.copy(), lift.upper.copy()
+    low[:n], high[:n] = np.maximum(low[:n], lower), np.minimum(high[:n], upper)
+    program = Program(
+        cost=np.append(np.zeros(len(low)), -1.0),
+        matrix=sparse.csr_matrix(sparse.vstack([lifted, block])),
+        row_lower=np.concatenate([lift.row_lower, -offsets]),
+        row_upper=np.concatenate([lift.row_upper, np.full(len(offsets), inf)]),
+        lower=np.append(low, -limit),
+        upper=np.append(high, limit),
+        cones=lift.cones,
+    )
+    return _run(program, solver, time_limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,73 +97,71 @@ class Nearest:
 
 
 def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
-    """The point of ball and box nearest to the centre at which all rows are >= 0."""
-    n = ball.dimension
-    if ball.power == 2:
-        return _nearest_euclidean(ball, lower, upper, rows, solver=solver, time_limit=time_limit)
-    lift = ball.lift()
-    block = sparse.csr_matrix(np.hstack([rows.matrix, np.zeros((len(rows.matrix), lift.extra))]))
-    solution = _solve(lift, lower, upper, block, -rows.offsets, extra=None, solver=solver, time_limit=time_limit)
-    point = None if solution.x is None else solution.x[:n]
-    return Nearest(solution.proves_infeasible, max(solution.safe_bound, 0.0), point)
+    """The point of ball and box nearest to the centre at which all rows are >= 0.
 
-
-def _nearest_euclidean(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
-    """The program in d = x - centre, minimise 1/2 d.d: its bound is accurate however small the distance is against the centre."""
-    center, (low, high) = ball.center, ball.bounding_box()
-    # Shifting rounds: bounds by an ulp, offsets by the error of one dot product, both outward.
-    low, high = down(np.maximum(low, lower) - center), up(np.minimum(high, upper) - center)
+    The program is posed in d = (x - centre) / unit, unit the power of two next to the ball's radius, with rows scaled by powers of two:
+    so neither the solver's absolute tolerances nor the size of the centre limit how small a distance can be settled.
+    """
+    n, center = ball.dimension, ball.center
+    unit = 2.0 ** min(max(frexp(ball.radius)[1], -900), 900) if 0.0 < ball.radius < inf else 1.0
+    low, high = ball.bounding_box()
+    # Shifting rounds: bounds by an ulp, offsets by the error of one dot product, both outward. Powers of two do not.
+    low, high = down(np.maximum(low, lower) - center) / unit, up(np.minimum(high, upper) - center) / unit
     size = np.abs(rows.matrix) @ np.abs(center) + np.abs(rows.offsets)
-    offsets = up(rows.matrix @ center + rows.offsets + 2.0 * gamma(len(center) + 4) * size)
-    program = Program(
-        cost=np.zeros(len(center)),
-        quadratic=np.ones(len(center)),
-        matrix=rows.matrix,
+    offsets = up(rows.matrix @ center + rows.offsets + 2.0 * gamma(n + 4) * size)
+    # Each row is divided by a power of two near its largest entry; what underflows then is far below the TINY granted.
+    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(rows.matrix).max(axis=1, initial=0.0), 1e-200))[1])
+    program = _PROGRAMS[ball.norm](rows.matrix * scale[:, None], up(offsets * scale / unit + TINY), low, high)
+    solution = _run(program, solver, time_limit)
+    bound = max(solution.safe_bound, 0.0)
+    if ball.norm == 2:
+        bound = nextafter(nextafter(sqrt(2.0 * bound), 0.0), 0.0)
+    point = None if solution.x is None else center + unit * _displacement(ball.norm, solution.x, n)
+    return Nearest(solution.proves_infeasible, nextafter(bound * unit, 0.0) if bound else 0.0, point)
+
+
+def _euclidean(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
+    """Minimise 1/2 d.d."""
+    count = len(low)
+    return Program(
+        cost=np.zeros(count), quadratic=np.ones(count), matrix=matrix, row_lower=-offsets, row_upper=np.full(len(offsets), inf),
+        lower=low, upper=high,
+    )  # fmt: skip
+
+
+def _chebyshev(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
+    """Minimise t with -t <= d <= t, over (d, t)."""
+    count = len(low)
+    eye, ones, zeros = np.identity(count), np.ones((count, 1)), np.zeros((len(offsets), 1))
+    unbounded = np.full(count, inf)
+    return Program(
+        cost=np.append(np.zeros(count), 1.0),
+        matrix=sparse.csr_matrix(np.block([[matrix, zeros], [eye, -ones], [eye, ones]])),
+        row_lower=np.concatenate([-offsets, -unbounded, np.zeros(count)]),
+        row_upper=np.concatenate([np.full(len(offsets), inf), np.zeros(count), unbounded]),
+        lower=np.append(low, 0.0),
+        upper=np.append(high, max(float(np.maximum(-low, high).max(initial=0.0)), 0.0)),
+    )
+
+
+def _taxicab(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
+    """Minimise sum p + q with d = p - q, over (p, q) >= 0; the centre lies in the box, so low <= 0 <= high."""
+    count = len(low)
+    return Program(
+        cost=np.ones(2 * count),
+        matrix=np.hstack([matrix, -matrix]),
         row_lower=-offsets,
         row_upper=np.full(len(offsets), inf),
-        lower=low,
-        upper=high,
+        lower=np.zeros(2 * count),
+        upper=np.concatenate([np.maximum(high, 0.0), np.maximum(-low, 0.0)]),
     )
-    solution = _run(program, solver, time_limit)
-    distance = nextafter(nextafter(sqrt(max(2.0 * solution.safe_bound, 0.0)), 0.0), 0.0)
-    return Nearest(solution.proves_infeasible, distance, None if solution.x is None else center + solution.x)
 
 
-def _solve(
-    lift: Lift,
-    lower: Array,
-    upper: Array,
-    block: sparse.csr_matrix,
-    block_lower: Array,
-    *,
-    extra: tuple[float, float, float] | None,
-    solver: str,
-    time_limit: float | None,
-) -> Solution:
-    n = len(lower)
-    low, high = lift.lower.copy(), lift.upper.copy()
-    low[:n], high[:n] = np.maximum(low[:n], lower), np.minimum(high[:n], upper)
-    lifted = lift.matrix
-    if extra is None:
-        cost = np.zeros(len(low)) if lift.cost is None else lift.cost
-        quadratic, offset = lift.quadratic if lift.quadratic is not None else np.zeros(len(low)), lift.offset
-    else:
-        cost = np.concatenate([np.zeros(len(low)), [extra[0]]])
-        low, high = np.append(low, extra[1]), np.append(high, extra[2])
-        lifted = sparse.hstack([lifted, sparse.csr_matrix((lifted.shape[0], 1))])
-        quadratic, offset = np.zeros(len(low)), 0.0
-    program = Program(
-        cost=cost,
-        quadratic=quadratic,
-        offset=offset,
-        matrix=sparse.csr_matrix(sparse.vstack([lifted, block])),
-        row_lower=np.concatenate([lift.row_lower, block_lower]),
-        row_upper=np.concatenate([lift.row_upper, np.full(len(block_lower), inf)]),
-        lower=low,
-        upper=high,
-        cones=lift.cones if extra is not None else (),
-    )
-    return _run(program, solver, time_limit)
+_PROGRAMS = {1: _taxicab, 2: _euclidean, inf: _chebyshev}
+
+
+def _displacement(norm: float, x: Array, n: int) -> Array:
+    return x[:n] - x[n:] if norm == 1 else x[:n]
 
 
 def _run(program: Program, solver: str, time_limit: float | None) -> Solution:

@@ -24,7 +24,8 @@ from verifier.witness import enclose, exact_logits
 # Relative steps past a boundary point at which misclassification is tried to be certain.
 LARGER_STEPS = np.array([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2])  # where float32 rounding must be outdone
 EXACT_CHECKS = 3  # points whose enclosure straddles zero that are decided exactly, per call
-INSIDE = (1e-9, 1e-7)  # shares of a row's size by which a witness may keep away from the row's boundary
+# (share of the margin row's size, share of the other rows' sizes) by which a witness may keep away from their boundaries.
+INSIDE = ((1e-9, 0.0), (1e-8, 0.0), (1e-9, 1e-9), (1e-7, 0.0), (1e-7, 1e-7))
 STEPS = np.array([0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7])
 
 
@@ -66,7 +67,8 @@ class Nearest(PiecewiseQuestion):
         return np.where(np.isnan(distance), 0.0, -distance), point
 
     def discards(self, bound: float, incumbent: float) -> bool:
-        return -bound >= min(-incumbent * (1.0 - self.tolerance), self.enough)
+        # Beyond the limit the neurons' bounds do not hold: a piece that begins there is none of this search's business.
+        return -bound > self.limit or -bound >= min(-incumbent * (1.0 - self.tolerance), self.enough)
 
     def finished(self, lower: float, upper: float) -> bool:
         return -upper >= min(-lower * (1.0 - self.tolerance), self.enough) and -upper < inf
@@ -127,22 +129,27 @@ class Nearest(PiecewiseQuestion):
         if found.point is not None and bound > parameter:
             witness = self.judge(found.point[None], parameter)
             if witness is None:
-                witness = self._further_inside(rows, pieces, parameter, budget)
+                witness = self._further_inside(found.point, rows, pieces, parameter, budget)
         incumbent = parameter if witness is None else max(parameter, witness.value)
         return Closed(bound, stuck=not self.discards(bound, incumbent)), witness
 
-    def _further_inside(self, rows: leaf.Cell, pieces: Propagation, parameter: float, budget: Budget) -> Witness | None:
-        """A witness at a little distance from the boundaries of the piece, where stepping outwards from the sample finds none."""
+    def _further_inside(self, point: Array, rows: leaf.Cell, pieces: Propagation, parameter: float, budget: Budget) -> Witness | None:
+        """A witness near the nearest point (n,) of the piece, where stepping outwards from the sample finds none.
+
+        First a point that keeps away from the piece's boundaries, then the segment from there to the nearest point: the cell is convex.
+        """
         ball = self.ball.with_radius(min(-parameter, self.limit))
         size = np.abs(rows.offsets) + np.abs(rows.matrix) @ np.maximum(np.abs(pieces.lower[0]), np.abs(pieces.upper[0]))
-        for share in INSIDE:
+        for margin, others in INSIDE:
+            share = np.where(np.arange(len(size)) < 1, margin, others)
             inner = leaf.Cell(rows.matrix, rows.offsets - share * size)
             found = leaf.nearest(
                 ball, pieces.lower[0], pieces.upper[0], inner, solver=self.solver, time_limit=leaf.time_left(budget)
             )  # fmt: skip
             witness = None if found.point is None else self.judge(found.point[None], parameter)
             if witness is not None:
-                return witness
+                closer = self.judge(point + np.logspace(-9, -0.3, 30)[:, None] * (witness.point - point), max(parameter, witness.value))
+                return witness if closer is None else closer
         return None
 
 

@@ -89,8 +89,10 @@ class PiecewiseQuestion(Question):
         groups: dict[tuple[int, int, bool, bool], list[Node]] = {}
         for node in nodes:
             groups.setdefault((*self._batch_key(node.target), node.known is None), []).append(node)
-        for key, group in groups.items():
-            self._bound_group(group, parameter, fresh=key[-1])
+        # Networks that overflow float64 leave NaN and infinities on the way; both end as "no bound".
+        with np.errstate(invalid="ignore", over="ignore"):
+            for key, group in groups.items():
+                self._bound_group(group, parameter, fresh=key[-1])
 
     def _batch_key(self, target: int) -> tuple[int, int, bool]:
         """Targets that may share a batch: same region object, same number of rows, both with or both without input terms."""

@@ -153,7 +153,8 @@ def _rows_at(disjunct: Disjunct, low: Array, high: Array, x: Array, *, upper: bo
     """An enclosure's end of the smallest row violation at each of B logits in [low, high] (B, K), inputs x (B, n)."""
     positive, negative = np.maximum(disjunct.coefficients, 0.0).T, np.minimum(disjunct.coefficients, 0.0).T
     first, second = (high, low) if upper else (low, high)
-    values = first @ positive + second @ negative + disjunct.offsets
+    with np.errstate(invalid="ignore"):  # logits without bounds leave NaN, which compares as no violation and no witness
+        values = first @ positive + second @ negative + disjunct.offsets
     size = np.maximum(np.abs(low), np.abs(high)) @ np.abs(disjunct.coefficients).T + np.abs(disjunct.offsets)
     if disjunct.input_rows is not None:
         values = values + x @ disjunct.input_rows.T

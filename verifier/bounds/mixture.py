@@ -37,10 +37,12 @@ def best_mixture(
         weights = np.where(wins[:, None], current, weights)
         point = np.where(wins[:, None], x, point)
         at = np.matmul(linear.coefficients, x[:, :, None])[:, :, 0] + linear.constant
-        at = at - at.min(axis=1, keepdims=True)
-        spread = np.maximum(at.max(axis=1, keepdims=True), 1e-300)
-        current = current * np.exp(-2.0 / np.sqrt(step + 1.0) * at / spread)
-        current = current / current.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite rows make useless weights, replaced by equal ones
+            at = at - at.min(axis=1, keepdims=True)
+            spread = np.maximum(at.max(axis=1, keepdims=True), 1e-300)
+            current = current * np.exp(-2.0 / np.sqrt(step + 1.0) * at / spread)
+            current = current / current.sum(axis=1, keepdims=True)
+        current = np.where(np.isfinite(current), current, 1.0 / rows)
     return best, weights, point
 
 
