@@ -17,8 +17,8 @@ from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
 from solvers import SolverError
-from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, compiled, optimise
-from verifier.bounds.mixture import Concretise
+from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, compiled, optimise, walk
+from verifier.bounds.linear import Concretise
 from verifier.bounds.rounding import UNIT
 from verifier.branching import axis_scores, neuron_scores
 from verifier.search.budget import Budget
@@ -158,8 +158,8 @@ class PiecewiseQuestion(Question):
             # What was proved on the parent's box holds on this one: those neurons need not be bounded again.
             stable = np.stack([node.hints.get("stable", node.signs) for node in nodes])
             known = np.where(stable > 0, 0.0, -np.inf), np.where(stable < 0, 0.0, np.inf)
-        return pieces.walk(
-            known, crown=fresh or self.refresh, iterations=self.root_iterations if self.splitting == "neuron" and fresh else 0
+        return walk(
+            pieces, known, crown=fresh or self.refresh, iterations=self.root_iterations if self.splitting == "neuron" and fresh else 0
         )
 
     def output(self, pieces: Propagation, target: int) -> Linear:

@@ -18,6 +18,7 @@ from problems.regions.box import Box
 from tests.verifier.oracles import SEEDS, box_polytope, cells, random_box, random_network, sample
 from verifier.bounds import Layout, Lines, Propagation, backward, layer_bounds, optimise, upper_bound
 from verifier.bounds.optimise import replay
+from verifier.bounds.walk import walk
 from verifier.witness import enclose
 
 REGIONS = ["box", "l1", "l2", "linf"]
@@ -48,7 +49,7 @@ def propagation(network: Network, region: Region, generator: np.random.Generator
     cuts = np.sort(low + generator.random((2, parts, len(low))) * (high - low), axis=0)
     cuts[0, 0], cuts[1, 0] = low, high
     pieces = Propagation(network, region, cuts[0], cuts[1])
-    return pieces.walk(crown=bool(generator.random() < 0.7), iterations=int(generator.choice([0, 0, 4])))
+    return walk(pieces, crown=bool(generator.random() < 0.7), iterations=int(generator.choice([0, 0, 4])))
 
 
 def inside(pieces: Propagation, points: list[list[Fraction]]) -> list[tuple[int, list[Fraction]]]:
@@ -120,7 +121,7 @@ def test_decided_neurons_tighten_and_stay_sound(seed: int) -> None:
     z = [v for i in network.relus for v in chosen[network.nodes[i].parent]]  # type: ignore[union-attr]
     signs = np.array([0 if generator.random() < 0.4 else (v > 0) - (v < 0) for v in z])
     known = np.where(signs > 0, 0.0, -inf)[None], np.where(signs < 0, 0.0, inf)[None]
-    pieces = Propagation(network, region, region.lower[None], region.upper[None]).walk(known, crown=True)
+    pieces = walk(Propagation(network, region, region.lower[None], region.upper[None]), known, crown=True)
     if not network.relus:
         return
     lower, upper = pieces.neuron_bounds()
@@ -135,7 +136,7 @@ def test_decided_neurons_tighten_and_stay_sound(seed: int) -> None:
 def test_contradicting_signs_are_proved_empty() -> None:
     network = sequential([Dense(np.array([[1.0]])), Dense(np.array([[1.0]]))], [np.array([-5.0]), np.zeros(1)])
     box = Box(np.zeros(1), np.ones(1))
-    pieces = Propagation(network, box, box.lower[None], box.upper[None]).walk((np.zeros((1, 1)), np.full((1, 1), inf)))
+    pieces = walk(Propagation(network, box, box.lower[None], box.upper[None]), (np.zeros((1, 1)), np.full((1, 1), inf)))
     assert pieces.empty[0]
 
 
@@ -148,7 +149,7 @@ def test_where_every_neuron_is_stable_the_bound_is_the_affine_map(seed: int) -> 
     whole = random_box(generator, network.input_size)
     middle = sample(whole, 4, seed)[3]
     region = Box(middle - 1e-3, middle + 1e-3)
-    pieces = Propagation(network, region, region.lower[None], region.upper[None]).walk(crown=True)
+    pieces = walk(Propagation(network, region, region.lower[None], region.upper[None]), crown=True)
     if any(lines.unstable.any() for lines in pieces.lines.values()):
         return
     ((piece, logits),) = cells(network, box_polytope(region.lower, region.upper))
@@ -191,7 +192,7 @@ def test_gradient_of_the_bound_by_finite_differences(seed: int) -> None:
     maps = [Dense(generator.standard_normal((b, a))) for a, b in pairwise(sizes)]
     network = sequential(maps, [0.3 * generator.standard_normal(b) for b in sizes[1:]])
     box = Box(-np.ones(3), np.ones(3))
-    pieces = Propagation(network, box, box.lower[None], box.upper[None]).walk(crown=True)
+    pieces = walk(Propagation(network, box, box.lower[None], box.upper[None]), crown=True)
     layout = Layout.of(network)
     rows = generator.standard_normal((1, 1, 2))
     slopes = generator.uniform(0.2, 0.8, layout.neurons)
@@ -243,7 +244,7 @@ def test_rounding_is_accounted_for(seed: int, kind: str) -> None:
     box = Box(center - width, center + width)
     region: Region = box if norm is None else Ball(center, width, norm)
     low, high = region.bounding_box()
-    pieces = Propagation(network, region, low[None], high[None]).walk(crown=True, iterations=3 * (seed % 2))  # 0: compiled for boxes
+    pieces = walk(Propagation(network, region, low[None], high[None]), crown=True, iterations=3 * (seed % 2))  # 0: compiled for boxes
     rows = np.concatenate([np.eye(2), -np.eye(2)])[None]
     value, _ = upper_bound(pieces, backward(pieces, 5, rows))
     checked = 0
@@ -284,8 +285,8 @@ def test_layer_bounds_of_an_unstable_layer_match_the_propagation() -> None:
         [np.zeros(5), np.zeros(5), np.zeros(2)],
     )
     box = Box(-np.ones(2), np.ones(2))
-    plain = Propagation(network, box, box.lower[None], box.upper[None]).walk()
-    tight = Propagation(network, box, box.lower[None], box.upper[None]).walk(crown=True)
+    plain = walk(Propagation(network, box, box.lower[None], box.upper[None]))
+    tight = walk(Propagation(network, box, box.lower[None], box.upper[None]), crown=True)
     lower, upper = layer_bounds(plain, 3)
     expected = np.maximum(plain.lowers[3], lower), np.minimum(plain.uppers[3], upper)
     # The compiled walk sums in another order, and leaves out the other side of a neuron that it has proved inactive.

@@ -17,8 +17,9 @@ from problems.network import Affine, Input, Network, Relu, sequential
 from problems.regions.ball import Ball
 from problems.regions.box import Box
 from verifier.bounds import Linear, Optimised, Propagation, backward, compiled, optimise, upper_bound
-from verifier.bounds.optimise import Concretise
+from verifier.bounds.linear import Concretise
 from verifier.bounds.rounding import gamma
+from verifier.bounds.walk import walk
 from verifier.branching import axis_scores
 from verifier.search.budget import Budget
 from verifier.search.search import Search
@@ -58,7 +59,7 @@ def pieces_of(network: Network, cells: Boxes) -> Propagation:
 
 
 def by_kernel(network: Network, cells: Boxes, known: Boxes | None = None) -> Propagation:
-    pieces = pieces_of(network, cells).walk(known, crown=True)
+    pieces = walk(pieces_of(network, cells), known, crown=True)
     assert pieces.packed is not None, "the kernel was not used"
     return pieces
 
@@ -70,7 +71,7 @@ def by_numpy(network: Network, cells: Boxes, known: Boxes | None = None) -> list
         patch.setattr(compiled, "applies", lambda pieces: False)
         for b in range(len(cells[0])):
             own = None if known is None else (known[0][b : b + 1], known[1][b : b + 1])
-            result.append(pieces_of(network, (cells[0][b : b + 1], cells[1][b : b + 1])).walk(own, crown=True))
+            result.append(walk(pieces_of(network, (cells[0][b : b + 1], cells[1][b : b + 1])), own, crown=True))
     assert all(pieces.packed is None for pieces in result)
     return result
 
@@ -340,7 +341,7 @@ def twice_affine() -> Network:
 )
 def test_other_networks_keep_the_general_walk(make: Callable[[], Network]) -> None:
     network = make()
-    pieces = pieces_of(network, boxes(network.input_size, 2, 1)).walk(crown=True)
+    pieces = walk(pieces_of(network, boxes(network.input_size, 2, 1)), crown=True)
     assert pieces.packed is None
     assert_contains(pieces, 1)
 
@@ -348,9 +349,9 @@ def test_other_networks_keep_the_general_walk(make: Callable[[], Network]) -> No
 def test_other_regions_keep_the_general_walk() -> None:
     network, (low, high) = chain([3, 4, 2], 1), boxes(3, 2, 1)
     ball = Ball(np.zeros(3), 1.0, 2)
-    assert Propagation(network, ball, low, high).walk(crown=True).packed is None
+    assert walk(Propagation(network, ball, low, high), crown=True).packed is None
     assert not compiled.applies(Propagation(network, Box.whole_space(3), low, np.full((2, 3), np.inf)))
-    assert pieces_of(network, (low, high)).walk(crown=True, iterations=2).packed is None
+    assert walk(pieces_of(network, (low, high)), crown=True, iterations=2).packed is None
 
 
 @pytest.mark.parametrize("name", ["1_1", "3_3"])

@@ -23,6 +23,7 @@ from solvers import available, capabilities, names
 from solvers.program import Capability
 from verifier import verify
 from verifier.bounds import Propagation, backward, layer_bounds, upper_bound
+from verifier.bounds.walk import walk
 from verifier.radii import Setting, Task, solve
 from verifier.search.budget import Budget
 from verifier.search.search import Search
@@ -158,7 +159,7 @@ def test_bounds(slope: float, form: str, region: str) -> None:
     norm = {"l1": 1, "l2": 2, "linf": inf}.get(region)
     chosen: Region = box if norm is None else Ball(np.array([0.5]), 0.5 + 1.0 / slope, norm, box)
     lower, upper = (side[None] for side in chosen.bounding_box())
-    pieces = Propagation(network, chosen, lower, upper).walk(crown=True, iterations=3)
+    pieces = walk(Propagation(network, chosen, lower, upper), crown=True, iterations=3)
     last = len(network.nodes) - 1
     value = {sign: upper_bound(pieces, backward(pieces, last, np.full((1, 1, 1), sign)))[0][0, 0] for sign in (1.0, -1.0)}
     first = layer_bounds(pieces, network.relus[0] - 1)

@@ -22,6 +22,7 @@ from solvers.errors import SolverError
 from tests.verifier.oracles import SEEDS, largest_violation, nearest_error, random_box, random_network, sample
 from verifier import verify
 from verifier.bounds import Propagation
+from verifier.bounds.walk import walk
 from verifier.bracket import Status
 from verifier.robustness import Verdict
 from verifier.search.budget import Budget
@@ -92,7 +93,7 @@ def clear(network: Network, specification: Specification, truth: Fraction, share
     engine must stop in time, and say nothing wrong.
     """
     low, high = (np.array(side) for side in zip(*(box.bounding_box() for box in specification.input_boxes()), strict=True))
-    pieces = Propagation(network, Box(low.min(axis=0), high.max(axis=0)), low, high).walk()
+    pieces = walk(Propagation(network, Box(low.min(axis=0), high.max(axis=0)), low, high))
     size = max(float(values.max()) for values in pieces.magnitude.values())
     return abs(truth) > max(1e-4, share * size)
 

@@ -4,7 +4,6 @@ Where the input is split, every piece is bounded anew and the walk is nearly all
 the tests compare the two.
 """
 
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,59 +11,11 @@ import numpy as np
 from problems.maps import Array, Dense
 from problems.network import Affine, Network, Relu
 from problems.regions.box import Box
-from verifier.bounds.crown import Linear
 from verifier.bounds.interval import operations
-from verifier.bounds.optimise import Concretise, Optimised
+from verifier.bounds.linear import Concretise, Linear, Optimised
+from verifier.bounds.packed import Chain, Packed
 from verifier.bounds.propagation import Lines, Propagation
 from verifier.bounds.rounding import gamma
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """A network of layers x -> relu(W x + b), one after the other, packed for the kernel.
-
-    sizes (K + 1,): input size and the size of each affine layer; starts (K + 1,): where layer k stands in a vector over all of them;
-    places (K + 1,): where its weights stand in `weights` (row by row), `transposed` and, without signs, `absolute` (column by column);
-    errors (K,) as in kernel.py.
-    """
-
-    sizes: Array
-    starts: Array
-    places: Array
-    weights: Array
-    transposed: Array
-    absolute: Array
-    biases: Array
-    interval_errors: Array
-    crown_errors: Array
-    support_error: float
-
-    @property
-    def layers(self) -> int:
-        return len(self.sizes) - 1
-
-    @property
-    def neurons(self) -> int:
-        """h: all layers but the last."""
-        return int(self.starts[-2])
-
-    def layer(self, k: int) -> slice:
-        return slice(int(self.starts[k]), int(self.starts[k + 1]))
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """What the kernel found, side by side for all layers: (B, H) with the outputs, (B, h) without, floors (B, K)."""
-
-    chain: Chain
-    low: Array
-    high: Array
-    magnitude: Array
-    upper_slope: Array
-    intercept: Array
-    slope: Array
-    floors: Array
-
 
 _chains: WeakKeyDictionary[Network, Chain | None] = WeakKeyDictionary()
 

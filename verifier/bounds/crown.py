@@ -8,28 +8,15 @@ Rounding: an affine step computes fl(A W) instead of A W, which changes the func
 interval pass has already bounded |W| |x| + |b| by `magnitude`. So the whole error is one dot product per layer.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from problems.maps import Array
 from problems.network import Affine, Input, Relu
+from verifier.bounds import compiled
 from verifier.bounds.interval import operations
+from verifier.bounds.linear import Linear
 from verifier.bounds.propagation import Propagation
 from verifier.bounds.rounding import UNIT, gamma
-
-
-@dataclass(eq=False)
-class Linear:
-    """functional <= coefficients . x + constant + error on the piece: coefficients (B, S, n), constant and error (B, S).
-
-    `relu[i]` keeps, for ReLU node i, the coefficients (B, S, m) of its output, from which gradients and scores are read.
-    """
-
-    coefficients: Array
-    constant: Array
-    error: Array
-    relu: dict[int, Array] = field(default_factory=dict)
 
 
 def backward(
@@ -48,8 +35,6 @@ def backward(
     """
     nodes = pieces.network.nodes
     if pieces.packed is not None and start == len(nodes) - 1 and slopes is None and pushes is None:
-        from verifier.bounds import compiled
-
         return compiled.backward(pieces, rows, keep=keep)
     pending: dict[int, Array] = {start: rows}
     constant = np.zeros(rows.shape[:2])

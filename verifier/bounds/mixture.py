@@ -5,16 +5,12 @@ the maximum of the smallest relaxed row (linear programming duality). The weight
 Warmuth 1997), whose subgradient is the vector of row values at the maximiser.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from problems.maps import Array
-from verifier.bounds.crown import Linear
+from verifier.bounds.linear import Concretise, Linear
 from verifier.bounds.propagation import Propagation
 from verifier.bounds.rounding import UNIT
-
-Concretise = Callable[[Propagation, Linear], tuple[Array, Array]]
 
 
 def best_mixture(

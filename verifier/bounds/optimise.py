@@ -6,31 +6,14 @@ value of z when the maximiser x* is pushed forward through the chosen lines. So 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from problems.maps import Array
 from problems.network import Affine, Relu
-from verifier.bounds.crown import Linear, backward
+from verifier.bounds.crown import backward
+from verifier.bounds.linear import Concretise, Linear, Optimised
 from verifier.bounds.propagation import Layout, Propagation
-
-# Linear upper bounds -> (value (B, S) to be made small, point (B, S, n) at which its envelope gradient is read).
-Concretise = Callable[[Propagation, Linear], tuple[Array, Array]]
-
-
-@dataclass(eq=False)
-class Optimised:
-    """Best value (B, S) found, its point (B, S, n), its linear function, and the parameters that gave it.
-
-    slopes and multipliers are (B, S, h) over all neurons.
-    """
-
-    value: Array
-    point: Array
-    linear: Linear
-    slopes: Array
-    multipliers: Array
 
 
 def replay(pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Array) -> dict[int, Array]:

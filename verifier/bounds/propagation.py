@@ -9,18 +9,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from problems.maps import Array
-from problems.network import Affine, Network, Relu
+from problems.network import Network
 from problems.regions.base import Region
-from verifier.bounds.interval import affine_interval, operations
-from verifier.bounds.rounding import SMALLEST, TINY
-
-if TYPE_CHECKING:
-    from verifier.bounds.compiled import Packed
+from verifier.bounds.packed import Packed
+from verifier.bounds.rounding import TINY
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Propagation:
     magnitude: dict[int, Array] = field(default_factory=dict)
     floors: dict[int, Array] = field(default_factory=dict)
     lines: dict[int, Lines] = field(default_factory=dict)
-    packed: "Packed | None" = None  # the same, as the compiled walk leaves it
+    packed: Packed | None = None  # the same, as the compiled walk leaves it
     empty: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,55 +93,6 @@ class Propagation:
     @property
     def batch(self) -> int:
         return len(self.lower)
-
-    def walk(self, known: tuple[Array, Array] | None = None, *, crown: bool = False, iterations: int = 0) -> "Propagation":
-        """Bound every node. known: (lower, upper), each (B, h), pre-activation bounds that hold on the pieces (splits, parents).
-
-        crown: tighten every layer by backward propagation, with `iterations` steps of slope optimisation.
-        """
-        from verifier.bounds import compiled
-        from verifier.bounds.layers import layer_bounds
-
-        if crown and not iterations and compiled.applies(self):
-            return compiled.walk(self, known)
-        layout = Layout.of(self.network)
-        parts = dict(zip(layout.relus, layout.slices, strict=True))
-        self.lowers, self.uppers = [self.lower], [self.upper]
-        for index, node in enumerate(self.network.nodes[1:], start=1):
-            if isinstance(node, Affine):
-                bounds = affine_interval(node, [self.lowers[p] for p in node.parents], [self.uppers[p] for p in node.parents])
-                self.lowers.append(bounds[0])
-                self.uppers.append(bounds[1])
-                self.magnitude[index] = bounds[2]
-                self.floors[index] = self._floor(index, node)
-                continue
-            assert isinstance(node, Relu)
-            if known is not None:
-                self._tighten(node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
-            if crown and self.lines:
-                self._tighten(node.parent, *layer_bounds(self, node.parent, iterations))
-            lines = Lines.of(self.lowers[node.parent], self.uppers[node.parent])
-            self.lines[index] = lines
-            self.lowers.append(np.maximum(lines.lower, 0.0))
-            self.uppers.append(np.maximum(lines.upper, 0.0))
-        return self
-
-    def _floor(self, index: int, node: Affine) -> Array:
-        """(B,): what underflow may cost a row that is pushed back through the node: each product may lose the smallest float, times the
-        largest output or input that meets the coefficient."""
-        reach = self.magnitude[index].sum(axis=1)
-        for parent in node.parents:
-            reach = reach + np.maximum(np.abs(self.lowers[parent]), np.abs(self.uppers[parent])).sum(axis=1)
-        return TINY + operations(node) * SMALLEST * reach
-
-    def _tighten(self, index: int, lower: Array, upper: Array) -> None:
-        lower = np.maximum(self.lowers[index], lower)
-        upper = np.minimum(self.uppers[index], upper)
-        crossed = lower > upper
-        if crossed.any():
-            self.empty |= crossed.any(axis=1)
-            lower, upper = np.where(crossed, upper, lower), np.where(crossed, lower, upper)
-        self.lowers[index], self.uppers[index] = lower, upper
 
     def neuron_bounds(self) -> tuple[Array, Array]:
         """(lower (B, h), upper (B, h)): the pre-activation bounds of all neurons."""

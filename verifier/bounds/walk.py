@@ -1,0 +1,61 @@
+"""The one walk over the graph that bounds every node of a batch of pieces."""
+
+import numpy as np
+
+from problems.maps import Array
+from problems.network import Affine, Relu
+from verifier.bounds import compiled
+from verifier.bounds.interval import affine_interval, operations
+from verifier.bounds.layers import layer_bounds
+from verifier.bounds.propagation import Layout, Lines, Propagation
+from verifier.bounds.rounding import SMALLEST, TINY
+
+
+def walk(pieces: Propagation, known: tuple[Array, Array] | None = None, *, crown: bool = False, iterations: int = 0) -> Propagation:
+    """Bound every node of the pieces, and return them.
+
+    known: (lower, upper), each (B, h), pre-activation bounds that hold on the pieces (splits, parents). crown: tighten every layer by
+    backward propagation, with `iterations` steps of slope optimisation.
+    """
+    if crown and not iterations and compiled.applies(pieces):
+        return compiled.walk(pieces, known)
+    layout = Layout.of(pieces.network)
+    parts = dict(zip(layout.relus, layout.slices, strict=True))
+    pieces.lowers, pieces.uppers = [pieces.lower], [pieces.upper]
+    for index, node in enumerate(pieces.network.nodes[1:], start=1):
+        if isinstance(node, Affine):
+            bounds = affine_interval(node, [pieces.lowers[p] for p in node.parents], [pieces.uppers[p] for p in node.parents])
+            pieces.lowers.append(bounds[0])
+            pieces.uppers.append(bounds[1])
+            pieces.magnitude[index] = bounds[2]
+            pieces.floors[index] = _floor(pieces, index, node)
+            continue
+        assert isinstance(node, Relu)
+        if known is not None:
+            _tighten(pieces, node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
+        if crown and pieces.lines:
+            _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, iterations))
+        lines = Lines.of(pieces.lowers[node.parent], pieces.uppers[node.parent])
+        pieces.lines[index] = lines
+        pieces.lowers.append(np.maximum(lines.lower, 0.0))
+        pieces.uppers.append(np.maximum(lines.upper, 0.0))
+    return pieces
+
+
+def _floor(pieces: Propagation, index: int, node: Affine) -> Array:
+    """(B,): what underflow may cost a row that is pushed back through the node: each product may lose the smallest float, times the
+    largest output or input that meets the coefficient."""
+    reach = pieces.magnitude[index].sum(axis=1)
+    for parent in node.parents:
+        reach = reach + np.maximum(np.abs(pieces.lowers[parent]), np.abs(pieces.uppers[parent])).sum(axis=1)
+    return TINY + operations(node) * SMALLEST * reach
+
+
+def _tighten(pieces: Propagation, index: int, lower: Array, upper: Array) -> None:
+    lower = np.maximum(pieces.lowers[index], lower)
+    upper = np.minimum(pieces.uppers[index], upper)
+    crossed = lower > upper
+    if crossed.any():
+        pieces.empty |= crossed.any(axis=1)
+        lower, upper = np.where(crossed, upper, lower), np.where(crossed, lower, upper)
+    pieces.lowers[index], pieces.uppers[index] = lower, upper
