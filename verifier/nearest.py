@@ -74,7 +74,7 @@ class Nearest(PiecewiseQuestion):
         return -upper >= min(-lower * (1.0 - self.tolerance), self.enough) and -upper < inf
 
     def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
-        points = [node.hints["point"] for node in nodes if "point" in node.hints and isfinite(node.bound)]
+        points = [node.hints.pop("point") for node in nodes if "point" in node.hints and isfinite(node.bound)]
         if not points:
             return None
         return self.judge(np.stack(points), parameter)

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -128,7 +128,8 @@ class PiecewiseQuestion(Question):
                 result = optimise(pieces, last, rows, with_own_terms, iterations=steps, stop=settled)
             self._record(nodes, pieces, result, concretise)
             return
-        warm = "slopes" in nodes[0].hints
+        warm = all("slopes" in node.hints for node in nodes)
+        none = np.zeros((rows.shape[1], self.layout.neurons), np.float32)
         result = optimise(
             pieces,
             last,
@@ -136,7 +137,7 @@ class PiecewiseQuestion(Question):
             with_own_terms,
             signs=np.stack([node.signs for node in nodes]),
             slopes=np.stack([node.hints["slopes"] for node in nodes]) if warm else None,
-            multipliers=np.stack([node.hints["multipliers"] for node in nodes]) if warm else None,
+            multipliers=np.stack([node.hints.get("multipliers", none) for node in nodes]) if warm else None,
             iterations=self.iterations,
             stop=settled,
         )
@@ -177,15 +178,19 @@ class PiecewiseQuestion(Question):
         scores = (
             neuron_scores(self.layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
         )  # fmt: skip
+        # Hundreds of thousands of pieces may be open at once: keep what the children need, in single precision where any value is sound.
         for i, node in enumerate(nodes):
             node.bound = -inf if pieces.empty[i] else float(values[i])
-            node.hints = {"point": points[i], "open": int(open_neurons[i]), "scores": scores[i]}
+            node.hints = {"point": points[i], "open": int(open_neurons[i])}
             if not neuron:
-                node.hints["stable"] = stable[i]
-            else:
-                node.known = (known[0][i], known[1][i])
-                node.hints["slopes"] = result.slopes[i]
-                node.hints["multipliers"] = result.multipliers[i] if result.multipliers.shape[2] else np.zeros_like(result.slopes[i])
+                node.hints |= {"stable": stable[i], "scores": scores[i]}
+                continue
+            if self.refresh or node.known is None:
+                node.known = (known[0][i].copy(), known[1][i].copy())
+            node.hints["neuron"] = int(scores[i].argmax()) if open_neurons[i] else -1
+            node.hints["slopes"] = result.slopes[i].astype(np.float32)
+            if result.multipliers.shape[2]:
+                node.hints["multipliers"] = result.multipliers[i].astype(np.float32)
 
     # Splitting.
 
@@ -193,15 +198,14 @@ class PiecewiseQuestion(Question):
         return self._halve(node) if self.splitting == "input" else self._decide(node)
 
     def _decide(self, node: Node) -> list[Node]:
-        scores = node.hints["scores"]
-        if not len(scores) or scores.max() < 0:
+        neuron = node.hints["neuron"]
+        if neuron < 0:
             return []
-        neuron = int(scores.argmax())
         children = []
         for sign in (1, -1):
             signs = node.signs.copy()
             signs[neuron] = sign
-            hints = {"slopes": node.hints["slopes"], "multipliers": node.hints["multipliers"]}
+            hints: dict[str, Any] = {name: node.hints[name] for name in ("slopes", "multipliers") if name in node.hints}
             children.append(Node(node.lower, node.upper, signs, node.target, node.known, depth=node.depth + 1, hints=hints))
         return children
 

@@ -71,7 +71,7 @@ class Violation(PiecewiseQuestion):
         live = [node for node in nodes if "point" in node.hints and node.bound >= 0]
         if not live:
             return None
-        points = np.stack([node.hints["point"] for node in live])
+        points = np.stack([node.hints.pop("point") for node in live])
         return self.judge(points, [node.target for node in live])
 
     def judge(self, points: Array, targets: Sequence[int]) -> Witness | None:
