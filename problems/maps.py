@@ -258,6 +258,15 @@ class Conv(LinearMap):
         return sparse.csr_matrix((data, (row, column)), shape=(self.out_size, self.in_size))
 
 
+def _normalised(matrix: sparse.csr_matrix, divisors: Array) -> tuple[sparse.csr_matrix, Array]:
+    """Rows and divisors divided by one power of two each, so that 1 <= |divisor| < 2: a product must not underflow before its division."""
+    exponents = np.frexp(divisors)[1] - 1
+    data = np.ldexp(matrix.data, -np.repeat(exponents, np.diff(matrix.indptr)))
+    if not np.isfinite(data).all() or (np.ldexp(data, np.repeat(exponents, np.diff(matrix.indptr))) != matrix.data).any():
+        raise NetworkError("division", "its quotients lie outside the range of float64.", "Rescale the network.")
+    return sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape), np.ldexp(divisors, -exponents)
+
+
 @dataclass(frozen=True, eq=False)
 class Sparse(LinearMap):
     """y_i = (matrix[i] x) / divisors[i]: selections, permutations, scalings, poolings, and all that is not Dense or Conv.
@@ -277,6 +286,8 @@ class Sparse(LinearMap):
             divisors = _finite(self.divisors, "division")
             if (divisors == 0).any():
                 raise NetworkError("division", "divides by zero.", "Repair the network.")
+            matrix, divisors = _normalised(matrix, divisors)
+            object.__setattr__(self, "matrix", matrix)
             object.__setattr__(self, "divisors", divisors)
 
     @property

@@ -7,7 +7,7 @@ values are flattened vectors.
 `real` semantics means this network: the stored float64 numbers taken as exact, evaluated without rounding (`problems.exact`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -56,7 +56,9 @@ class Network:
     """f: R^n -> R^K, piecewise affine. `input_shape` and `output_shape` are the shapes before flattening, without the batch axis.
 
     `roundings` lists the places where reading had to round once to float64 (square roots in batch normalisation);
-    `precision` is the precision the weights were stored in ("float32" or "float64"); `source` the file it came from.
+    `precision` is the precision the weights were stored in ("float32" or "float64"); `source` the file it came from. Readers merge
+    operations where that is exact; `folded[i]` then says of affine node i how large the constants are that went into its bias (size,)
+    and how many operations of the source it stands for, which a bound on the source's own rounding errors needs.
     """
 
     nodes: tuple[Node, ...]
@@ -66,6 +68,7 @@ class Network:
     precision: str = "float64"
     roundings: tuple[str, ...] = ()
     source: Path | None = field(default=None, compare=False)
+    folded: Mapping[int, tuple[Array, int]] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         _check(self.nodes, self.name)

@@ -186,7 +186,20 @@ def robustness(region: Region, label: int, classes: int) -> Specification:
     return Specification(tuple(make_disjunct(region, [row], output_size=classes) for row in rows), region.dimension, classes)
 
 
+def _merged(row: Row) -> Row:
+    """The row with one term per index, summed exactly."""
+
+    def merge(terms: Terms) -> Terms:
+        total: dict[int, Fraction] = {}
+        for index, value in terms:
+            total[index] = total.get(index, Fraction(0)) + value
+        return tuple(total.items())
+
+    return Row(merge(row.outputs), row.offset, row.strict, merge(row.inputs))
+
+
 def _scaled(row: Row, place: Callable[[int], str], position: int) -> Row:
+    row = _merged(row)
     values = [value for _, value in (*row.outputs, *row.inputs)]
     if all(map(is_float64, values)):
         return row

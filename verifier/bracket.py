@@ -20,7 +20,7 @@ class Status(Enum):
     EMPTY = "Proved: no point of the region satisfies the question, so the value is infinite."
     TIMED_OUT = "The time limit was reached; the bracket holds. Raise --timeout to narrow it."
     OUT_OF_MEMORY = "The memory limit was reached; the bracket holds. Raise --memory to narrow it."
-    INTERRUPTED = "Interrupted; the bracket holds. Run the same command again to go on."
+    INTERRUPTED = "Interrupted; the bracket holds. Give it more time to narrow it."
     UNDECIDED = "Pieces remain that rounding leaves open; the bracket holds. The margin there is within the rounding errors of zero."
     REPLAY_DIFFERS = "A witness is true in exact arithmetic but not in replay (or the reverse), so the verdict depends on rounding."
     UNBOUNDED_SEARCH = "No witness was found in an unbounded region; the proved end holds. Give a bounded region to decide."

@@ -103,7 +103,7 @@ def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, 
     so neither the solver's absolute tolerances nor the size of the centre limit how small a distance can be settled.
     """
     n, center = ball.dimension, ball.center
-    unit = 2.0 ** min(max(frexp(ball.radius)[1], -900), 900) if 0.0 < ball.radius < inf else 1.0
+    unit = 2.0 ** min(max(frexp(ball.radius)[1], -500), 500) if 0.0 < ball.radius < inf else 1.0
     low, high = ball.bounding_box()
     # Shifting rounds: bounds by an ulp, offsets by the error of one dot product, both outward. Powers of two do not.
     low, high = down(np.maximum(low, lower) - center) / unit, up(np.minimum(high, upper) - center) / unit

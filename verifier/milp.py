@@ -28,7 +28,7 @@ class WholeProgram(Question):
 
     violation: Violation
     solver: str = "auto"
-    first_look: float = 10.0
+    first_look: float = 3.0
     _encodings: dict[int, Encoding] = field(default_factory=dict)
     _sessions: dict[int, Session] = field(default_factory=dict)
 

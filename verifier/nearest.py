@@ -50,9 +50,11 @@ class Nearest(PiecewiseQuestion):
 
     def region(self, target: int, parameter: float) -> Ball:
         radius = min(-parameter, self.limit, self.ball.radius)
-        if radius not in self._balls:
-            self._balls = {radius: self.ball.with_radius(radius)}
-        return self._balls[radius]
+        ball = self._balls.get(radius)
+        if ball is None:
+            ball = self.ball.with_radius(radius)
+            self._balls = {radius: ball}
+        return ball
 
     def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:
         return self.region(target, parameter).bounding_box()

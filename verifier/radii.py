@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, nextafter
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,10 @@ class Radius:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A sample x (n,) with its label; start (n,) is a misclassified point found by an attack, or None. timeout in seconds."""
+    """A sample x (n,) with its label; start (n,) is a misclassified point found by an attack, or None. timeout in seconds.
+
+    until: an instant of time.time() at which the answer must be there, however late the task was begun.
+    """
 
     sample: int
     x: Array
@@ -54,6 +57,7 @@ class Task:
     start: Array | None
     timeout: float | None = None
     enough: float = inf
+    until: float = inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +133,8 @@ def prepare(
     net = readers.load(network)
     chosen = datasets.load(data).select(samples)
     chosen.check_fits(net)
+    if isinstance(region, Ball) and region.norm == inf:
+        region = Box(*region.bounding_box())
     if region is not None and not isinstance(region, Box):
         raise RegionError("region", "a radius is sought in a box.", "Give a box, or nothing for the data's own domain.")
     box = region if region is not None else chosen.domain
@@ -167,7 +173,8 @@ def attacked_tasks(
 
 def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     """The radius of one sample: the search, started from the attack's point."""
-    budget = Budget(task.timeout, None if setting.memory is None else setting.memory * 1e9)
+    limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
+    budget = Budget(max(min(limits), 0.0) if limits else None, None if setting.memory is None else setting.memory * 1e9)
     if interrupt is not None:
         budget.interrupt = interrupt
     question = pose(setting, task)
@@ -175,7 +182,8 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         return Radius(task.sample, task.label, Bracket("min", 0.0, 0.0, Status.CLOSED, task.x, _semantics(question), budget.elapsed))
     incumbent = None if task.start is None else question.judge(task.start[None], -inf)
     attacked = inf if incumbent is None else -incumbent.value
-    reach = question.ball.norm_upper(_farthest(question.ball)) if setting.box is not None and _bounded(setting.box) else inf
+    whole = setting.box is not None and _bounded(setting.box)
+    reach = nextafter(question.ball.norm_upper(_farthest(question.ball)) * (1.0 + 1e-15), inf) if whole else inf
     limit = reach if attacked == inf else inf
     if limit == inf and attacked == inf:
         limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)

@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from problems import readers, vnnlib
-from problems.errors import InputError
+from problems.errors import InputError, SpecificationError
 from problems.maps import Array
 from problems.network import Network
 from problems.readers.agreement import replayer
@@ -77,6 +77,8 @@ def verify(
     splitting = _splitting(method)
     budget = Budget(timeout, None if memory is None else memory * 1e9)
     net = readers.load(network)
+    if not isinstance(specification, Specification | str | Path):
+        raise SpecificationError("specification", f"an object of type {type(specification).__name__}.", "Give a Specification or a path.")
     spec = specification if isinstance(specification, Specification) else vnnlib.read(specification)
     spec.check_network(net)
     envelope = _envelope(net, spec) if semantics == "float32" else None
@@ -101,7 +103,11 @@ def _envelope(network: Network, specification: Specification) -> Array:
     """The largest rounding envelope over the regions of the specification, (K,)."""
     from verifier.bounds.envelope import float32_envelope
 
-    return np.max([float32_envelope(network, *region.bounding_box()) for region in specification.input_boxes()], axis=0)
+    parts = [float32_envelope(network, *region.bounding_box()) for region in specification.input_boxes()]
+    envelope = np.max([np.zeros(network.output_size), *parts], axis=0)
+    if not np.isfinite(envelope).all():
+        raise InputError(network.name, "may overflow in float32 on the property's region.", "Use the semantics real.")
+    return envelope
 
 
 def _splitting(method: str) -> Splitting | None:
@@ -157,6 +163,9 @@ def attack(question: Violation, search: Search, budget: Budget, *, device: str =
 
 
 def _verdict(question: Violation, search: Search, status: Status, budget: Budget) -> Verdict:
+    if search.witness is None:  # decided by bounds alone: the centre of a region gives the other end
+        low, high = question.targets[0].region.bounding_box()
+        search.offer(question.judge((0.5 * low + 0.5 * high)[None], [0]))
     lower, upper = search.lower, search.upper
     witness = search.witness.point if search.witness is not None else None
     if lower >= 0:

@@ -111,11 +111,17 @@ class Violation(PiecewiseQuestion):
             excess = disjunct.margin(logits, exact) - self.slack(target)
             if excess < 0:
                 continue  # violated as real numbers, but within the rounding envelope of float32
-            if self.replay is not None and not disjunct.holds(np.asarray(self.replay(inside), dtype=np.float64), inside):
+            if self.replay is not None and not self._replayed(disjunct, inside):
                 self.disputed.append(inside)
                 continue
             return Witness(max(round_down(excess), 0.0), inside)
         return None
+
+    def _replayed(self, disjunct: Disjunct, x: Array) -> bool:
+        """Whether the deployed network violates all rows at x (n,), too; logits that overflow violate nothing."""
+        assert self.replay is not None
+        output = np.asarray(self.replay(x), dtype=np.float64)
+        return bool(np.isfinite(output).all()) and disjunct.holds(output, x)
 
     def slack(self, target: int) -> Fraction:
         """How far rounding may move the smallest row of the target (0 for real semantics)."""

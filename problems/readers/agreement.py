@@ -6,7 +6,7 @@ tolerance needs no tuning and does not grow with depth.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ class Sizes:
             {renumbered[old]: part for old, part in builder.magnitudes.items() if old in renumbered},
             {renumbered[old]: part for old, part in builder.operations.items() if old in renumbered},
         )
+
+    def attached(self, network: Network) -> Network:
+        """The network with these sizes as its `folded`."""
+        nodes = sorted({*self.magnitudes, *self.operations})
+        folded = {i: (np.asarray(self.magnitudes.get(i, 0.0), dtype=np.float64), self.operations.get(i, 0)) for i in nodes}
+        return replace(network, folded=folded)
 
 
 def random_inputs(size: int) -> Array:
@@ -229,5 +235,6 @@ def _rounded_forward(network: Network, x: Array) -> Array:
             value = np.maximum(values[node.parent], 0.0)
         else:
             value = node.bias + sum(linear.forward(values[parent]) for parent, linear in zip(node.parents, node.maps, strict=True))
-        values.append(value.astype(kind).astype(np.float64))
+        with np.errstate(over="ignore"):  # the runtime overflows, too
+            values.append(value.astype(kind).astype(np.float64))
     return values[-1].astype(kind)

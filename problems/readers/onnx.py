@@ -123,7 +123,8 @@ class _Reader:
             if index in renumbered:
                 observed.setdefault(renumbered[index], name)
         observed[0], observed[len(network.nodes) - 1] = inputs[0].name, outputs[0].name
-        return network, agreement.Sizes.of(builder, renumbered), observed
+        sizes = agreement.Sizes.of(builder, renumbered)
+        return sizes.attached(network), sizes, observed
 
     def _input_shape(self, item: Any) -> tuple[int, ...]:
         from onnx import TensorProto

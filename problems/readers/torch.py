@@ -103,7 +103,11 @@ def _first_width(traced: fx.GraphModule, name: str) -> tuple[int, ...]:
         elif node.target in (torch.flatten, "flatten"):
             continue
         break
-    raise NetworkError(name, "does not tell the shape of its input.", "Pass input_shape, without the batch axis: input_shape=(1, 28, 28).")
+    raise NetworkError(
+        name,
+        "does not tell the shape of its input.",
+        "Load it first: problems.readers.load(module, input_shape=(1, 28, 28)), without the batch axis.",
+    )
 
 
 class _Walk:
@@ -135,7 +139,8 @@ class _Walk:
             index = builder.node_of(result) if isinstance(result, Value) else None
             if index is not None and renumbered.get(index):
                 observed.setdefault(renumbered[index], node.name)
-        return network, agreement.Sizes.of(builder, renumbered), observed
+        sizes = agreement.Sizes.of(builder, renumbered)
+        return sizes.attached(network), sizes, observed
 
     def _value_of(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda node: self.results[node])

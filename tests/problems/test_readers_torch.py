@@ -214,8 +214,8 @@ class Overwritten(nn.Module):
         (spoiled(float("inf")), "parameter weight: holds NaN or infinite"),
         (nn.Linear(6, 2).half(), "parameter weight: has type torch.float16"),
         (nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2).double()), "mixes float32 and float64"),
-        (nn.ReLU(), "does not tell the shape of its input. Pass input_shape"),
-        (nn.Conv2d(1, 1, 1), "does not tell the shape of its input. Pass input_shape"),
+        (nn.ReLU(), "does not tell the shape of its input. Load it first"),
+        (nn.Conv2d(1, 1, 1), "does not tell the shape of its input. Load it first"),
         (
             nn.Sequential(nn.Linear(6, 6), nn.Linear(5, 2)),
             r"_1 \(Linear\): these arguments are not supported: shapes \(1, 6\) and \(5, 2\)",

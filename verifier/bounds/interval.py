@@ -16,10 +16,10 @@ def affine_interval(node: Affine, lowers: list[Array], uppers: list[Array]) -> t
     """
     with np.errstate(invalid="ignore", over="ignore"):
         lower, upper, magnitude = _bounds(node, lowers, uppers)
-    # Infinite or overflowing parents leave NaN: no bound.
+    # Infinite or overflowing parents leave NaN or the wrong infinity: no bound.
     return (
-        np.where(np.isnan(lower), -np.inf, lower),
-        np.where(np.isnan(upper), np.inf, upper),
+        np.where(np.isnan(lower) | (lower == np.inf), -np.inf, lower),
+        np.where(np.isnan(upper) | (upper == -np.inf), np.inf, upper),
         np.where(np.isnan(magnitude), np.inf, magnitude),
     )
 
@@ -44,4 +44,5 @@ def _bounds(node: Affine, lowers: list[Array], uppers: list[Array]) -> tuple[Arr
 
 def operations(node: Affine) -> int:
     """An upper bound on the roundings that one entry of a forward, transposed or bias product of this node goes through."""
-    return max(node.size, *(linear.terms for linear in node.maps)) + len(node.maps) + 16
+    # A row pushed back through the node meets the parents' biases and intercepts, too: sums as long as the parents are wide.
+    return max(node.size, *(max(linear.terms, linear.in_size) for linear in node.maps)) + len(node.maps) + 16

@@ -4,6 +4,7 @@ Only samples that the adversary pays for need an exact radius; the rest need one
 cheapest unproved samples are refined, round by round, until proved and witnessed error agree at every eps.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ def dro(
     loss: str = "zero-one",
     norm: float | str,
     order: float | str,
-    epsilon: Sequence[float],
+    epsilon: Sequence[float] | float,
     region: Region | None = None,
     samples: str | slice | None = None,
     label_cost: float | None = None,
@@ -76,9 +77,10 @@ def dro(
     if label_cost is not None:
         raise InputError("label cost", "is not available.", "Labels stay fixed in this version.")
     power = exponent(order, "order")
-    if not len(epsilon):
+    values = [epsilon] if isinstance(epsilon, int | float) else list(epsilon)
+    if not values:
         raise InputError("epsilon", "is empty.", "Give at least one number >= 0.")
-    for value in epsilon:
+    for value in values:
         check_epsilon(float(value))
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -91,7 +93,7 @@ def dro(
         setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts,
         attack_seconds=None if timeout is None else 0.25 * timeout,
     )  # fmt: skip
-    state = Refinement(tasks, power, [float(e) for e in epsilon], tolerance)
+    state = Refinement(tasks, power, [float(e) for e in values], tolerance)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:
@@ -102,9 +104,9 @@ def dro(
             if stop is not None:
                 status = stop
                 break
-            left = budget.remaining if budget.timeout is not None else None
+            until = time.time() + budget.remaining
             state.absorb(
-                fan_out(solve, setting, [replace(task, timeout=left) for task in batch], workers=count, budget=budget, executor=executor)
+                fan_out(solve, setting, [replace(task, until=until) for task in batch], workers=count, budget=budget, executor=executor)
             )
             if not state.progressed:
                 status = budget.exceeded() or Status.UNDECIDED

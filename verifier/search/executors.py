@@ -7,8 +7,10 @@ that every task in flight still returns the bracket it has reached.
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from verifier.search.budget import Budget
@@ -40,8 +42,10 @@ def fan_out(
         return
     spawn = multiprocessing.get_context("spawn")
     event = spawn.Event()
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(tasks)), spawn, _enter, (work, context, event)) as pool:
-        yield from _collect([pool.submit(_run, task) for task in tasks], event)
+    with ProcessPoolExecutor(min(workers, len(tasks)), spawn, _enter, (work, context, event)) as pool:
+        with _one_thread_each(), _apart():
+            futures = [pool.submit(_run, task) for task in tasks]
+        yield from _collect(futures, event)
 
 
 def _collect(futures: list[Future], event: Any) -> Iterator[Any]:
@@ -78,6 +82,27 @@ class _one_thread_each:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Workers started inside neither run the caller's script again nor see its signals.
+
+    A spawned process imports the main module of its parent, which would repeat what an unguarded script does; the workers need nothing
+    of it. And a Ctrl-C that reaches the whole process group while they start would break the pool: they inherit a mask that blocks it,
+    and the parent, unblocked again, receives what came meanwhile.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM}) if hasattr(signal, "pthread_sigmask") else None
+    main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _enter(work: Work, context: Any, event: Any) -> None:
