@@ -32,7 +32,7 @@ def test_a_whole_call_ends_in_time_with_workers() -> None:
     """Tasks wait in the workers' queue: each must know when the call ends, not how long it may take itself."""
     began = time.monotonic()
     records = dro("digits-conv", "digits:test", norm="2", order=1, epsilon=[0.05, 0.1], samples="0:8", timeout=4.0, workers=2)
-    assert time.monotonic() - began < 4.0 + 6.0  # the workers' own start is not theirs to shorten
+    assert time.monotonic() - began < 25.0  # generous: starting workers takes seconds on a busy machine; without the limit it is a minute
     assert all(record.lower <= record.upper for record in records)
 
 
