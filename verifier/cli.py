@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the answers has stopped reading; nothing must be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ANSWERED
+    except OSError as error:
+        # The answers cannot be written (a full disk): say so where it can still be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: standard output: {error.strerror or error}. Free some space, or write elsewhere.", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _run(options: Namespace, output: Output) -> int:

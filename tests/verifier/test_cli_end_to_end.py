@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,13 @@ def test_terminated_radius_search() -> None:
     answers = [json.loads(line) for line in [first, *output.splitlines()]]
     assert 1 <= len(answers) < 40
     assert all(0 <= answer["lower"] <= float(answer["upper"]) <= inf for answer in answers)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_clear_error() -> None:
+    command = [sys.executable, "-m", "verifier", "supports", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "standard output" in done.stderr
