@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from problems.errors import NetworkError
-from problems.maps import Array, LinearMap, Sparse, identity
+from problems.maps import Array, LinearMap, Sparse
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,6 @@ def sequential(maps: Sequence[LinearMap], biases: Sequence[Array], **options: ob
             nodes.append(Relu(len(nodes) - 1, linear.out_size))
     shapes: dict = {"input_shape": (maps[0].in_size,), "output_shape": (maps[-1].out_size,)}
     return Network(tuple(nodes), **(shapes | options))
-
-
-def with_affine_output(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The nodes, followed by an identity where the last one is not affine."""
-    if isinstance(nodes[-1], Affine):
-        return tuple(nodes)
-    size = nodes[-1].size
-    return (*nodes, Affine((len(nodes) - 1,), (identity(size),), np.zeros(size)))
 
 
 def _check(nodes: tuple[Node, ...], name: str) -> None:

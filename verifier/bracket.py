@@ -58,10 +58,6 @@ class Bracket:
             raise AssertionError("a finite witnessed end needs its witness")
 
     @property
-    def proved_end(self) -> float:
-        return self.upper if self.sense == "max" else self.lower
-
-    @property
     def witnessed_end(self) -> float:
         return self.lower if self.sense == "max" else self.upper
 

@@ -65,7 +65,7 @@ class PiecewiseQuestion(Question):
         if self.splitting is None:
             self.splitting = "input" if self.network.input_size <= INPUT_SPLIT_DIMENSIONS else "neuron"
 
-    # The three places where questions differ.
+    # Where questions differ (with `settle`, below).
 
     @abstractmethod
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:

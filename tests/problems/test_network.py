@@ -8,7 +8,7 @@ import scipy.sparse as sparse
 
 from problems.errors import NetworkError
 from problems.maps import Conv, Dense, Sparse, identity
-from problems.network import Affine, Input, Network, Relu, sequential, with_affine_output
+from problems.network import Affine, Input, Network, Relu, sequential
 
 
 def residual() -> Network:
@@ -52,13 +52,6 @@ def test_sequential_is_the_usual_formula() -> None:
     hidden = np.maximum(np.maximum(x @ weights[0].T + biases[0], 0) @ weights[1].T + biases[1], 0)
     np.testing.assert_allclose(network.forward(x), hidden @ weights[2].T + biases[2], rtol=1e-14)
     assert (network.name, network.neurons, network.input_shape, network.output_shape) == ("three", 9, (3,), (2,))
-
-
-def test_affine_output_is_added_once() -> None:
-    nodes = with_affine_output([Input(2), Affine((0,), (identity(2),), np.zeros(2)), Relu(1, 2)])
-    assert isinstance(nodes[-1], Affine)
-    assert with_affine_output(nodes) == nodes
-    np.testing.assert_array_equal(Network(nodes, (2,), (2,)).forward(np.array([-1.0, 3.0])), [0.0, 3.0])
 
 
 def test_fingerprint_names_the_numbers_and_the_structure() -> None:
