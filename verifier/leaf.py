@@ -109,8 +109,10 @@ def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, 
     low, high = down(np.maximum(low, lower) - center) / unit, up(np.minimum(high, upper) - center) / unit
     size = np.abs(rows.matrix) @ np.abs(center) + np.abs(rows.offsets)
     offsets = up(rows.matrix @ center + rows.offsets + 2.0 * gamma(n + 4) * size)
-    # Each row is divided by a power of two near its largest entry; what underflows then is far below the TINY granted.
-    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(rows.matrix).max(axis=1, initial=0.0), 1e-200))[1])
+    # Each row is divided by a power of two near its largest entry, or by more where its offset would leave what solvers take (rows
+    # of rounding errors, or of none at all); what underflows then is far below the TINY granted.
+    largest = np.maximum(np.abs(rows.matrix).max(axis=1, initial=0.0), np.abs(offsets) / unit * 2.0**-30)
+    scale = np.ldexp(1.0, -np.frexp(np.maximum(largest, 1e-200))[1])
     program = _PROGRAMS[ball.norm](rows.matrix * scale[:, None], up(offsets * scale / unit + TINY), low, high)
     solution = _run(program, solver, time_limit)
     bound = max(solution.safe_bound, 0.0)

@@ -135,6 +135,8 @@ class Violation(PiecewiseQuestion):
         open_neurons = node.hints.get("open", inf)
         if self.splitting == "neuron":
             return None if open_neurons else self.finish(node, parameter, budget)
+        if self.envelope is not None and not open_neurons:
+            return self.finish(node, parameter, budget)  # what the envelope leaves open no halving can settle
         if open_neurons > FEW_OPEN or node.depth < PATIENCE * (self.network.input_size + 2):
             return None
         closed, witness = self.finish(node, parameter, budget)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from problems import exact
@@ -81,6 +81,7 @@ def test_in_a_box_against_brute_force(seed: int, norm: float) -> None:
         assert bracket.lower >= bracket.upper * (1 - TOLERANCE)
 
 
+@example(994, 1)  # rows of rounding errors alone, which HiGHS refused once scaled
 @settings(max_examples=40)
 @given(SEEDS, st.sampled_from(NORMS))
 def test_in_the_whole_space_against_brute_force(seed: int, norm: float) -> None:

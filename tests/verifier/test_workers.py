@@ -1,5 +1,6 @@
 """Worker processes: budgets hold across them, and they neither repeat the caller's script nor die of its signals."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -46,7 +47,11 @@ def test_an_interrupt_of_the_whole_group_leaves_an_answer(delay: float) -> None:
     )
     time.sleep(delay)
     signal_group(process)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # the workers, should the test have failed
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode in (0, 3), err
     assert "Traceback" not in err
     assert "Traceback" not in out
