@@ -42,6 +42,11 @@ class LinearMap(ABC):
     def terms(self) -> int:
         """See the class."""
 
+    @property
+    @abstractmethod
+    def products(self) -> int:
+        """The number of multiplications of one `forward`."""
+
     @abstractmethod
     def forward(self, x: Array) -> Array:
         """x (..., in_size) -> (..., out_size)."""
@@ -88,6 +93,10 @@ class Dense(LinearMap):
     @property
     def terms(self) -> int:
         return max(self.weights.shape) + 1
+
+    @property
+    def products(self) -> int:
+        return int(self.weights.size)
 
     def forward(self, x: Array) -> Array:
         return x @ self.weights.T
@@ -153,6 +162,10 @@ class Conv(LinearMap):
     def terms(self) -> int:
         taps = prod(self.kernel.shape[2:])
         return taps * max(self.kernel.shape[0], self.kernel.shape[1]) + taps + 1
+
+    @property
+    def products(self) -> int:
+        return self.out_size * prod(self.kernel.shape[1:])
 
     def _window(self, padded: Array, row: int, column: int) -> Array:
         """The strided view of padded (B, C, H, W) that kernel tap (row, column) multiplies: (B, C, out_h, out_w)."""
@@ -303,6 +316,10 @@ class Sparse(LinearMap):
         longest_row = int(np.diff(self.matrix.indptr).max(initial=0))
         longest_column = int(np.bincount(self.matrix.indices, minlength=1).max(initial=0))
         return max(longest_row, longest_column) + 2
+
+    @property
+    def products(self) -> int:
+        return int(self.matrix.nnz)
 
     @cached_property
     def _transposed(self) -> sparse.csr_matrix:

@@ -35,6 +35,7 @@ class WholeProgram(Question):
     def roots(self, budget: Budget) -> list[Node]:
         violation = self.violation
         violation.deadline = budget.deadline
+        violation.condenses = False  # the program is encoded from the stored weights
         nodes = []
         for node in violation.covering(range(len(violation.targets)), 0.0):
             pieces = violation.propagate([node], 0.0, fresh=node.known is None)

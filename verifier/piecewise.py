@@ -1,7 +1,8 @@
 """What all questions about linear functionals of a network share: bounding, scoring and splitting of pieces.
 
 A piece is bounded by backward propagation with optimised slopes and multipliers. Where the input has few dimensions pieces are
-halved in input space and every neuron is bounded anew; elsewhere neurons are decided one by one and bounds are inherited.
+halved in input space and every neuron is bounded anew; elsewhere the network is condensed to the neurons open on the region
+(`verifier.bounds.condensed`), which are decided one by one.
 """
 
 import time
@@ -17,7 +18,7 @@ from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
 from solvers import SolverError
-from verifier.bounds import Layout, Linear, Optimised, Propagation, backward, best_mixture, compiled, optimise, walk
+from verifier.bounds import Condensed, Layout, Linear, Optimised, Propagation, backward, best_mixture, compiled, condense, optimise, walk
 from verifier.bounds.linear import Concretise
 from verifier.bounds.rounding import UNIT
 from verifier.branching import axis_scores, neuron_scores
@@ -29,8 +30,10 @@ Splitting = Literal["input", "neuron"]
 INPUT_SPLIT_DIMENSIONS = 12
 # Slope steps per halved piece, by measurement on ACAS Xu: mixtures of rows gain most from optimised slopes.
 INPUT_STEPS, INPUT_STEPS_MIXED = 3, 8
-# Up to this many neurons, those of deeper layers are bounded anew after each split; larger networks inherit the root's bounds.
+# Up to this many open neurons, those of deeper layers are bounded anew after each split; more inherit the root's bounds.
 REFRESH_NEURONS = 256
+# Pieces are bounded in batches whose coefficients take about this many bytes: they then stay in the processor's cache.
+BATCH_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,8 @@ class PiecewiseQuestion(Question):
     """Maximise, over targets and over the pieces of each target's region, the smallest of the target's row values.
 
     deadline: an instant of time.monotonic() after which bounds are left as they stand, so that a time-out is answered in time.
+    models: what stands for the network on each region when neurons are split, keyed by the first target that has the region; patterns
+    of nodes are patterns of that. condenses: whether the engine may condense the network for it.
     """
 
     network: Network
@@ -56,12 +61,16 @@ class PiecewiseQuestion(Question):
     iterations: int = 10
     root_iterations: int = 10
     deadline: float = inf
-    refresh: bool = field(init=False)
-    layout: Layout = field(init=False)
+    condenses: bool = True
+    models: dict[int, Condensed] = field(default_factory=dict)
+    refresh_neurons: int = REFRESH_NEURONS
+    _first: list[int] = field(init=False)
+    _whole: Condensed = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layout = Layout.of(self.network)
-        self.refresh = self.layout.neurons <= REFRESH_NEURONS
+        first: dict[int, int] = {}
+        self._first = [first.setdefault(id(target.region), index) for index, target in enumerate(self.targets)]
+        self._whole = Condensed(self.network)
         if self.splitting is None:
             self.splitting = "input" if self.network.input_size <= INPUT_SPLIT_DIMENSIONS else "neuron"
 
@@ -83,6 +92,10 @@ class PiecewiseQuestion(Question):
         """Bounds below this are discarded: optimising them further is in vain."""
         return -inf
 
+    def model(self, target: int) -> Condensed:
+        """What stands for the network on the target's region."""
+        return self.models.get(self._first[target], self._whole)
+
     # Bounding.
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:
@@ -92,12 +105,22 @@ class PiecewiseQuestion(Question):
         # Networks that overflow float64 leave NaN and infinities on the way; both end as "no bound".
         with np.errstate(invalid="ignore", over="ignore"):
             for key, group in groups.items():
-                self._bound_group(group, parameter, fresh=key[-1])
+                group.sort(key=lambda node: node.hints.get("split", 0))
+                size = self._batch_size(group[0].target)
+                for first in range(0, len(group), size):
+                    self._bound_group(group[first : first + size], parameter, fresh=key[-1])
 
     def _batch_key(self, target: int) -> tuple[int, int, bool]:
         """Targets that may share a batch: same region object, same number of rows, both with or both without input terms."""
         wanted = self.targets[target]
-        return id(wanted.region), len(wanted.offsets), wanted.inputs is None
+        return self._first[target], len(wanted.offsets), wanted.inputs is None
+
+    def _batch_size(self, target: int) -> int:
+        """How many pieces are bounded at a time."""
+        if self.splitting == "input":
+            return 1 << 30  # small already
+        widest = max(node.size for node in self.model(target).network.nodes)
+        return int(np.clip(BATCH_BYTES // (8 * widest * len(self.targets[target].offsets)), 16, 1024))
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)
@@ -115,7 +138,7 @@ class PiecewiseQuestion(Question):
             late = time.monotonic() >= self.deadline
             return late or all(self.discards(float(v), parameter) for v in values.min(axis=1))
 
-        last = len(self.network.nodes) - 1
+        last = len(pieces.network.nodes) - 1
         if self.splitting == "input":
             steps = INPUT_STEPS if rows.shape[1] == 1 else INPUT_STEPS_MIXED
             if pieces.packed is not None:
@@ -129,7 +152,7 @@ class PiecewiseQuestion(Question):
             self._record(nodes, pieces, result, concretise)
             return
         warm = all("slopes" in node.hints for node in nodes)
-        none = np.zeros((rows.shape[1], self.layout.neurons), np.float32)
+        none = np.zeros((rows.shape[1], pieces.network.neurons), np.float32)
         result = optimise(
             pieces,
             last,
@@ -149,23 +172,30 @@ class PiecewiseQuestion(Question):
         upper = np.stack([node.upper for node in nodes])
         box = self.piece_box(nodes[0].target, parameter)
         lower, upper = np.maximum(lower, box[0]), np.minimum(upper, box[1])
-        pieces = Propagation(self.network, self.region(nodes[0].target, parameter), lower, upper, deadline=self.deadline)
-        known = None
+        model = self.model(nodes[0].target)
+        region = self.region(nodes[0].target, parameter)
+        pieces = Propagation(model.network, region, lower, upper, deadline=self.deadline, slack=model.slack)
+        known, after = None, 0
         if not fresh:
             signs = np.stack([node.signs for node in nodes])
             low, high = (np.stack([node.known[side] for node in nodes]) for side in (0, 1))  # type: ignore[index]
             known = (np.where(signs > 0, np.maximum(low, 0.0), low), np.where(signs < 0, np.minimum(high, 0.0), high))
+            # Layers up to that of the neuron decided last know all they can.
+            after = min(node.hints.get("split", 0) for node in nodes)
         elif self.splitting == "input":
             # What was proved on the parent's box holds on this one: those neurons need not be bounded again.
             stable = np.stack([node.hints.get("stable", node.signs) for node in nodes])
             known = np.where(stable > 0, 0.0, -np.inf), np.where(stable < 0, 0.0, np.inf)
-        return walk(
-            pieces, known, crown=fresh or self.refresh, iterations=self.root_iterations if self.splitting == "neuron" and fresh else 0
-        )
+        iterations = self.root_iterations if self.splitting == "neuron" and fresh else 0
+        return walk(pieces, known, crown=fresh or self.refreshes(model), iterations=iterations, after=after)
+
+    def refreshes(self, model: Condensed) -> bool:
+        """Whether deeper neurons are bounded anew after a split."""
+        return model.network.neurons <= self.refresh_neurons
 
     def output(self, pieces: Propagation, target: int) -> Linear:
         """The target's rows as linear functions on a single piece, offsets included."""
-        linear = backward(pieces, len(self.network.nodes) - 1, self.targets[target].rows[None])
+        linear = backward(pieces, len(pieces.network.nodes) - 1, self.targets[target].rows[None])
         _add_own_terms(linear, [self.targets[target]], pieces)
         return linear
 
@@ -175,9 +205,10 @@ class PiecewiseQuestion(Question):
         open_neurons = ((known[0] < 0) & (known[1] > 0)).sum(axis=1)
         stable = (known[0] >= 0).astype(np.int8) - (known[1] <= 0)
         neuron = self.splitting == "neuron"
-        scores = (
-            neuron_scores(self.layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
-        )  # fmt: skip
+        layout = Layout.of(pieces.network)
+        scores = neuron_scores(layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
+        refreshes = self.refreshes(self.model(nodes[0].target))
+        layer_of = np.repeat(layout.relus, [part.stop - part.start for part in layout.slices])
         # Hundreds of thousands of pieces may be open at once: keep what the children need, in single precision where any value is sound.
         for i, node in enumerate(nodes):
             node.bound = -inf if pieces.empty[i] else float(values[i])
@@ -185,9 +216,11 @@ class PiecewiseQuestion(Question):
             if not neuron:
                 node.hints |= {"stable": stable[i], "scores": scores[i]}
                 continue
-            if self.refresh or node.known is None:
+            if refreshes or node.known is None:
                 node.known = (known[0][i].copy(), known[1][i].copy())
-            node.hints["neuron"] = int(scores[i].argmax()) if open_neurons[i] else -1
+            chosen = int(scores[i].argmax()) if open_neurons[i] else -1
+            node.hints["neuron"] = chosen
+            node.hints["layer"] = int(layer_of[chosen]) if chosen >= 0 else 0
             node.hints["slopes"] = result.slopes[i].astype(np.float32)
             if result.multipliers.shape[2]:
                 node.hints["multipliers"] = result.multipliers[i].astype(np.float32)
@@ -206,6 +239,7 @@ class PiecewiseQuestion(Question):
             signs = node.signs.copy()
             signs[neuron] = sign
             hints: dict[str, Any] = {name: node.hints[name] for name in ("slopes", "multipliers") if name in node.hints}
+            hints["split"] = node.hints["layer"]
             children.append(Node(node.lower, node.upper, signs, node.target, node.known, depth=node.depth + 1, hints=hints))
         return children
 
@@ -255,19 +289,21 @@ class PiecewiseQuestion(Question):
     def covering(self, targets: Sequence[int], parameter: float) -> list[Node]:
         """One root per target. Where neurons are split, targets of one region share the work of bounding its neurons."""
         roots = []
-        shared: dict[int, tuple[Array, Array]] = {}
         for target in targets:
             lower, upper = self.piece_box(target, parameter)
-            node = Node(lower, upper, np.zeros(self.layout.neurons, np.int8), target)
-            if self.splitting == "neuron" and self.layout.neurons:
-                key = id(self.targets[target].region)
-                if key not in shared:
-                    pieces = self.propagate([node], parameter, fresh=True)
-                    known = pieces.neuron_bounds()
-                    shared[key] = (known[0][0], known[1][0])
-                node.known = shared[key]
-            roots.append(node)
+            if self.splitting == "neuron" and self._first[target] not in self.models:
+                self.models[self._first[target]] = self._root_model(Node(lower, upper, np.zeros(0, np.int8), target), parameter)
+            model = self.model(target)
+            known = model.bounds if self.splitting == "neuron" else None
+            roots.append(Node(lower, upper, np.zeros(model.network.neurons, np.int8), target, known))
         return roots
+
+    def _root_model(self, root: Node, parameter: float) -> Condensed:
+        pieces = self.propagate([root], parameter, fresh=True)
+        if self.condenses:
+            return condense(pieces)
+        lower, upper = pieces.neuron_bounds()
+        return Condensed(self.network, {}, (lower[0], upper[0]))
 
 
 def _add_own_terms(linear: Linear, targets: Sequence[Target], pieces: Propagation) -> None:

@@ -1,5 +1,6 @@
 """Bound propagation: intervals and backward linear bounds, batched over pieces of the region, rounded outward."""
 
+from verifier.bounds.condensed import Condensed, condense
 from verifier.bounds.crown import backward, upper_bound
 from verifier.bounds.layers import layer_bounds
 from verifier.bounds.linear import Concretise, Linear, Optimised
@@ -9,6 +10,6 @@ from verifier.bounds.propagation import Layout, Lines, Propagation
 from verifier.bounds.walk import walk
 
 __all__ = [
-    "Concretise", "Layout", "Linear", "Lines", "Optimised", "Propagation",
-    "backward", "best_mixture", "layer_bounds", "optimise", "upper_bound", "walk",
+    "Concretise", "Condensed", "Layout", "Linear", "Lines", "Optimised", "Propagation",
+    "backward", "best_mixture", "condense", "layer_bounds", "optimise", "upper_bound", "walk",
 ]  # fmt: skip

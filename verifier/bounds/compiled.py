@@ -52,7 +52,7 @@ def _pack(network: Network) -> Chain | None:
 
 def applies(pieces: Propagation) -> bool:
     """Whether `walk` can do it: a chain of dense layers over finite boxes that are the whole of the pieces."""
-    if type(pieces.region) is not Box or chain_of(pieces.network) is None:
+    if pieces.slack or type(pieces.region) is not Box or chain_of(pieces.network) is None:
         return False
     return bool(np.isfinite(pieces.lower).all() and np.isfinite(pieces.upper).all())
 

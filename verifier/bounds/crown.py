@@ -63,6 +63,8 @@ def backward(
             # |A| magnitude also covers A . bias, the intercept product and the slope product of the ReLU above (see Lines.of).
             error += 2.0 * gamma(operations(node) + len(nodes)) * _dot(np.abs(a), pieces.magnitude[index])
             error += pieces.floors[index][:, None]
+            if index in pieces.slack:
+                error += np.abs(a) @ pieces.slack[index] * (1.0 + 1e-12)
             constant += a @ node.bias
             for parent, linear_map in zip(node.parents, node.maps, strict=True):
                 _accumulate(pending, parent, linear_map.transpose(a))

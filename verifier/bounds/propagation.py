@@ -5,7 +5,7 @@ graph once: interval bounds at every node, tightened before each ReLU by bounds 
 linear bound propagation (`verifier.bounds.crown`). All bounds are rounded outward: they hold for the exact real network.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import inf
@@ -69,13 +69,17 @@ class Lines:
 
 @dataclass(eq=False)
 class Propagation:
-    """State of the walk. `lines[i]` belongs to ReLU node i, `magnitude[i]` to affine node i; `empty` (B,) marks pieces proved empty."""
+    """State of the walk. `lines[i]` belongs to ReLU node i, `magnitude[i]` to affine node i; `empty` (B,) marks pieces proved empty.
+
+    slack[i] (m,): how far the true value of affine node i may lie from what its maps and bias give (a condensed network's rounding).
+    """
 
     network: Network
     region: Region
     lower: Array
     upper: Array
     deadline: float = inf
+    slack: Mapping[int, Array] = field(default_factory=dict)
     lowers: list[Array] = field(default_factory=list)
     uppers: list[Array] = field(default_factory=list)
     magnitude: dict[int, Array] = field(default_factory=dict)

@@ -8,16 +8,19 @@ from verifier.bounds import compiled
 from verifier.bounds.interval import affine_interval, operations
 from verifier.bounds.layers import layer_bounds
 from verifier.bounds.propagation import Layout, Lines, Propagation
-from verifier.bounds.rounding import SMALLEST, TINY
+from verifier.bounds.rounding import SMALLEST, TINY, down, up
 
 
-def walk(pieces: Propagation, known: tuple[Array, Array] | None = None, *, crown: bool = False, iterations: int = 0) -> Propagation:
+def walk(
+    pieces: Propagation, known: tuple[Array, Array] | None = None, *, crown: bool = False, iterations: int = 0, after: int = 0
+) -> Propagation:
     """Bound every node of the pieces, and return them.
 
     known: (lower, upper), each (B, h), pre-activation bounds that hold on the pieces (splits, parents). crown: tighten every layer by
-    backward propagation, with `iterations` steps of slope optimisation.
+    backward propagation, with `iterations` steps of slope optimisation; only the ReLU nodes after node `after`, where what is known
+    has not changed before.
     """
-    if crown and not iterations and compiled.applies(pieces):
+    if crown and not iterations and not after and compiled.applies(pieces):
         return compiled.walk(pieces, known)
     layout = Layout.of(pieces.network)
     parts = dict(zip(layout.relus, layout.slices, strict=True))
@@ -25,15 +28,16 @@ def walk(pieces: Propagation, known: tuple[Array, Array] | None = None, *, crown
     for index, node in enumerate(pieces.network.nodes[1:], start=1):
         if isinstance(node, Affine):
             bounds = affine_interval(node, [pieces.lowers[p] for p in node.parents], [pieces.uppers[p] for p in node.parents])
-            pieces.lowers.append(bounds[0])
-            pieces.uppers.append(bounds[1])
+            slack = pieces.slack.get(index)
+            pieces.lowers.append(bounds[0] if slack is None else down(bounds[0] - slack))
+            pieces.uppers.append(bounds[1] if slack is None else up(bounds[1] + slack))
             pieces.magnitude[index] = bounds[2]
             pieces.floors[index] = _floor(pieces, index, node)
             continue
         assert isinstance(node, Relu)
         if known is not None:
             _tighten(pieces, node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
-        if crown and pieces.lines:
+        if crown and pieces.lines and index > after:
             _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, iterations))
         lines = Lines.of(pieces.lowers[node.parent], pieces.uppers[node.parent])
         pieces.lines[index] = lines

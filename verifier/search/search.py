@@ -23,7 +23,8 @@ Progress = Callable[["Search"], None]
 class Search:
     """Resumable: `step` works through one batch, `run` until an end; `retarget` changes the parameter and keeps the frontier.
 
-    batch is the number of pieces opened per step. With an executor (anything that follows concurrent.futures.Executor and shares
+    batch is the number of pieces opened per step. fair: a step opens the worst piece of every target instead of the worst of all, so
+    that the bounds of all targets improve alike (`upper_of`). With an executor (anything that follows concurrent.futures.Executor and shares
     this process's memory) a batch is bounded in parallel parts.
     """
 
@@ -31,6 +32,7 @@ class Search:
     batch: int = 64
     executor: Executor | None = None
     workers: int = 1
+    fair: bool = False
     lower: float = -inf
     witness: Witness | None = None
     parameter: float = -inf
@@ -39,24 +41,35 @@ class Search:
     opened: int = 0
     bounded: int = 0
     started: bool = False
-    _frontier: list[tuple[float, int, Node]] = field(default_factory=list)
+    _frontier: dict[int, list[tuple[float, int, Node]]] = field(default_factory=dict)  # one heap, or one per target
+    _aside: dict[int, float] = field(default_factory=dict)  # per target: the largest bound of its pieces that were put aside
     _working: list[Node] = field(default_factory=list)
     _order: Any = field(default_factory=itertools.count)
 
     @property
     def upper(self) -> float:
         """The proven end: no piece can exceed it."""
-        top = -self._frontier[0][0] if self._frontier else -inf
-        top = max([top, *(node.bound for node in self._working)]) if self.started else inf
+        tops = [-lane[0][0] for lane in self._frontier.values() if lane]
+        top = max([-inf, *tops, *(node.bound for node in self._working)]) if self.started else inf
         return max(top, self.closed_bound, self.stuck_bound, self.lower)
+
+    def upper_of(self, target: int) -> float:
+        """The proven end for one target of a fair search, between steps."""
+        lane = self._frontier.get(target)
+        return max(-lane[0][0] if lane else -inf, self._aside.get(target, -inf))
+
+    def put_aside(self, target: int) -> None:
+        """Open no more pieces of a target of a fair search, between steps; its proven end stays what it is."""
+        for _, _, node in self._frontier.pop(target, []):
+            self._close(node, node.bound)
 
     @property
     def open_pieces(self) -> int:
-        return len(self._frontier) + len(self._working)
+        return sum(map(len, self._frontier.values())) + len(self._working)
 
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
-        return [node for _, _, node in self._frontier] + self._working
+        return [node for lane in self._frontier.values() for _, _, node in lane] + self._working
 
     def offer(self, witness: Witness | None) -> None:
         """Take a verified witness, from an attack or a proposal, if it is better."""
@@ -81,13 +94,8 @@ class Search:
         children have entered it. At worst a piece is looked at twice.
         """
         self._put_back()
-        while self._frontier and len(self._working) < self.batch:
-            key, _, node = self._frontier[0]
-            if self.question.discards(-key, self.lower):
-                self.closed_bound = max(self.closed_bound, -key)
-            else:
-                self._working.append(node)
-            heapq.heappop(self._frontier)
+        for lane in self._frontier.values():
+            self._take(lane, 1 if self.fair else self.batch)
         children: list[Node] = []
         unopened = list(self._working)
         while unopened and not self.question.finished(self.lower, inf):
@@ -96,6 +104,25 @@ class Search:
         self._admit(children)
         self._push(unopened)
         self._working.clear()
+
+    def _take(self, lane: list[tuple[float, int, Node]], count: int) -> None:
+        """Move up to `count` pieces with the largest bounds of the lane to those being worked on."""
+        while lane and count:
+            _, _, node = lane[0]
+            if self.question.discards(node.bound, self.lower):
+                self._close(node, node.bound)
+            else:
+                self._working.append(node)
+                count -= 1
+            heapq.heappop(lane)
+
+    def _close(self, node: Node, bound: float, *, stuck: bool = False) -> None:
+        """A piece that will not be opened any more, and what is proved of it."""
+        self._aside[node.target] = max(self._aside.get(node.target, -inf), bound)
+        if stuck:
+            self.stuck_bound = max(self.stuck_bound, bound)
+        else:
+            self.closed_bound = max(self.closed_bound, bound)
 
     def _put_back(self) -> None:
         """Return the pieces of a step that was broken off to the frontier."""
@@ -107,17 +134,13 @@ class Search:
         if finished is None:
             children = self.question.branch(node)
             if not children:
-                self.stuck_bound = max(self.stuck_bound, node.bound)
+                self._close(node, node.bound, stuck=True)
             for child in children:
                 child.bound = node.bound
             return children
         closed, witness = finished
         self.offer(witness)
-        bound = min(closed.bound, node.bound)
-        if closed.stuck:
-            self.stuck_bound = max(self.stuck_bound, bound)
-        else:
-            self.closed_bound = max(self.closed_bound, bound)
+        self._close(node, min(closed.bound, node.bound), stuck=closed.stuck)
         return []
 
     def _admit(self, nodes: list[Node]) -> None:
@@ -135,9 +158,13 @@ class Search:
     def _push(self, nodes: list[Node]) -> None:
         for node in nodes:
             if self.question.discards(node.bound, self.lower):
-                self.closed_bound = max(self.closed_bound, node.bound)
+                self._close(node, node.bound)
             else:
-                heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
+                self._keep(node)
+
+    def _keep(self, node: Node) -> None:
+        lane = self._frontier.setdefault(node.target if self.fair else 0, [])
+        heapq.heappush(lane, (-node.bound, next(self._order), node))
 
     def _bound(self, nodes: list[Node]) -> None:
         if self.executor is None or self.workers < 2 or len(nodes) < 2 * self.workers:
@@ -183,6 +210,6 @@ class Search:
         """Continue from `state()` of a search for the same question."""
         for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
             setattr(self, name, state[name])
-        self._frontier, self._working = [], []
+        self._frontier, self._working = {}, []
         for node in state["frontier"]:
-            heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
+            self._keep(node)
