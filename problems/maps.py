@@ -71,6 +71,11 @@ def _finite(weights: Array, what: str) -> Array:
     return weights
 
 
+def _product(x: Array, matrix: Array) -> Array:
+    """x (..., m) @ matrix as one product: over more axes numpy would multiply row by row."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
+
+
 @dataclass(frozen=True, eq=False)
 class Dense(LinearMap):
     """y = weights x, weights (out_size, in_size)."""
@@ -99,10 +104,10 @@ class Dense(LinearMap):
         return int(self.weights.size)
 
     def forward(self, x: Array) -> Array:
-        return x @ self.weights.T
+        return _product(x, self.weights.T)
 
     def transpose(self, y: Array) -> Array:
-        return y @ self.weights
+        return _product(y, self.weights)
 
     def absolute(self) -> "Dense":
         return self._absolute

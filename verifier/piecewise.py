@@ -96,6 +96,10 @@ class PiecewiseQuestion(Question):
         """What stands for the network on the target's region."""
         return self.models.get(self._first[target], self._whole)
 
+    def first_with_region(self, target: int) -> int:
+        """The first target that has this target's region: the key of its model."""
+        return self._first[target]
+
     # Bounding.
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:
@@ -168,10 +172,13 @@ class PiecewiseQuestion(Question):
 
     def propagate(self, nodes: Sequence[Node], parameter: float, *, fresh: bool) -> Propagation:
         """Bounds of all neurons on the pieces, in the region that holds for the parameter."""
-        lower = np.stack([node.lower for node in nodes])
-        upper = np.stack([node.upper for node in nodes])
         box = self.piece_box(nodes[0].target, parameter)
-        lower, upper = np.maximum(lower, box[0]), np.minimum(upper, box[1])
+        if all(node.lower is nodes[0].lower and node.upper is nodes[0].upper for node in nodes):  # neurons are split, not the input
+            lower, upper = np.maximum(nodes[0].lower, box[0]), np.minimum(nodes[0].upper, box[1])
+            lower, upper = (np.broadcast_to(side, (len(nodes), len(side))) for side in (lower, upper))
+        else:
+            lower = np.maximum(np.stack([node.lower for node in nodes]), box[0])
+            upper = np.minimum(np.stack([node.upper for node in nodes]), box[1])
         model = self.model(nodes[0].target)
         region = self.region(nodes[0].target, parameter)
         pieces = Propagation(model.network, region, lower, upper, deadline=self.deadline, slack=model.slack)

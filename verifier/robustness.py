@@ -3,12 +3,9 @@
 Quick bounds come first, then an attack, then the search: easy instances end before heavy machinery is loaded.
 """
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import product
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from verifier import options
 from verifier.bracket import Bracket, Status
 from verifier.milp import WholeProgram
 from verifier.piecewise import Splitting
+from verifier.schedule import work
 from verifier.search.budget import Budget
 from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
@@ -95,7 +93,7 @@ def verify(
     # Parallel batches, each with single-threaded products: small matrices gain nothing from more threads inside.
     with threadpool_limits(1), ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as executor:
         search = Search(question, batch=_batch(net), executor=executor, workers=threads)
-        status = _work(question, search, budget, device=device, seed=seed, progress=progress)
+        status = work(question, search, budget, device=device, seed=seed, progress=progress)
     return _verdict(question, search, status, budget)
 
 
@@ -120,46 +118,6 @@ def _splitting(method: str) -> Splitting | None:
 def _batch(network: Network) -> int:
     """Pieces per step: many while a piece is small, so that matrix products are worth their call."""
     return int(np.clip(200_000 // max(1, network.neurons), 16, 256))
-
-
-def _work(question: Violation, search: Search, budget: Budget, *, device: str, seed: int, progress: Progress | None) -> Status:
-    # A second of search before torch is loaded: what it settles needs no attack, and what it does not is worth one.
-    quick = Budget(1.0 if budget.timeout is None else min(1.0, budget.timeout), budget.memory, budget.interrupt)
-    status = search.run(quick, progress)
-    if status is not Status.TIMED_OUT or budget.exceeded():
-        return status
-    try:
-        attack(question, search, budget, device=device, seed=seed)
-    except KeyboardInterrupt:
-        return Status.INTERRUPTED
-    return search.run(budget, progress)
-
-
-def attack(question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0) -> None:
-    """Offer the search what projected gradient ascent finds for the targets still open; at most a tenth of the time left, or 10 s.
-
-    A first pass starts from the centres alone, which settles most falsifiable targets at once; the others restart at random, more
-    often where a restart is cheap.
-    """
-    from verifier.attacks.pgd import maximise
-
-    allowed = min(10.0, 0.1 * budget.remaining) if isfinite(budget.deadline) else 10.0
-    end = time.monotonic() + allowed
-    live = sorted({node.target for node in search.frontier() if question.targets[node.target].inputs is None})
-    passes = (0, 100, 4000) if question.splitting == "input" else (0, 16)
-    for number, (restarts, target) in enumerate(product(passes, live)):
-        wanted = question.targets[target]
-        left = end - time.monotonic()
-        if search.lower >= 0 or left <= 0:
-            return
-        low, high = wanted.region.bounding_box()
-        points, _ = maximise(
-            question.network, low, high, wanted.rows, wanted.offsets, restarts=restarts, steps=100 if restarts > 100 else 60, seed=seed,
-            device=device,
-            deadline=time.monotonic() + left / (len(passes) * len(live) - number),
-        )  # fmt: skip
-        inside = np.stack([wanted.region.clip(point) for point in points[:4]])
-        search.offer(question.judge(inside, [target] * len(inside)))
 
 
 def _verdict(question: Violation, search: Search, status: Status, budget: Budget) -> Verdict:

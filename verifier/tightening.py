@@ -10,6 +10,7 @@ hundreds at a time, give most of that at a small part of the cost.
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 

@@ -75,7 +75,7 @@ class Box(Region):
         from problems.regions.duality import box_support  # compiled: loaded when first used
 
         c = coefficients(c, self.dimension)
-        low, high = intersect(self.lower, self.upper, lower, upper)
+        low, high = intersect(self.lower, self.upper, *(one_row(side) for side in (lower, upper)))
         value, point = outputs(c, low)
         box_support(c, low, high, _neutral(low, high), value, point)
         mark(value, np.any(low > high, axis=1), -np.inf)
@@ -137,6 +137,11 @@ def intersect(low: Array, high: Array, lower: Array | None, upper: Array | None)
     high = high[None] if upper is None else np.minimum(high, np.asarray(upper, dtype=np.float64))
     low, high = np.broadcast_arrays(low, high)
     return np.array(low, order="C"), np.array(high, order="C")
+
+
+def one_row(side: Array | None) -> Array | None:
+    """A single row where all rows are one and the same array, repeated by broadcasting."""
+    return side[:1] if side is not None and np.ndim(side) == 2 and side.strides[0] == 0 else side
 
 
 def outputs(c: Array, low: Array) -> tuple[Array, Array]:

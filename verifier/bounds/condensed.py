@@ -6,6 +6,7 @@ not what the network does. Multiplying out rounds: each affine node of the conde
 which the true value may differ from its stored coefficients on the region, and the slack enters every bound.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +29,7 @@ class Condensed:
     its neurons on the region, None if nothing is known. Propagations of `network` need the slack (see `Propagation`)."""
 
     network: Network
-    slack: dict[int, Array] = field(default_factory=dict)
+    slack: Mapping[int, Array] = field(default_factory=dict)
     bounds: tuple[Array, Array] | None = None
 
     @property

@@ -29,6 +29,8 @@ def _bounds(node: Affine, lowers: list[Array], uppers: list[Array]) -> tuple[Arr
     spread = np.zeros_like(middle)
     magnitude = np.abs(middle)
     for linear, lower, upper in zip(node.maps, lowers, uppers, strict=True):
+        if lower.strides[0] == upper.strides[0] == 0:  # all pieces share this parent's bounds
+            lower, upper = lower[:1], upper[:1]
         centre = 0.5 * lower + 0.5 * upper
         # The radius of the interval around the rounded centre, with the rounding of the differences themselves added.
         largest = np.maximum(np.abs(lower), np.abs(upper))

@@ -5,7 +5,7 @@ off in closed form: by the envelope theorem the bound's derivative with respect 
 value of z when the maximiser x* is pushed forward through the chosen lines. So a gradient costs one relaxed forward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -110,25 +110,27 @@ def _beta_scale(linear: Linear) -> Array:
 
 
 def _better(best: Optimised | None, new: Optimised) -> Optimised:
+    """For each row the better of the two, written over `best`."""
     if best is None:
         return new
     wins = new.value < best.value
     if wins.all():
         return new
-    mask = wins[:, :, None]
-    linear = Linear(
-        np.where(mask, new.linear.coefficients, best.linear.coefficients),
-        np.where(wins, new.linear.constant, best.linear.constant),
-        np.where(wins, new.linear.error, best.linear.error),
-        {i: np.where(mask, a, best.linear.relu[i]) for i, a in new.linear.relu.items()},
-    )
-    return Optimised(
-        np.where(wins, new.value, best.value),
-        np.where(mask, new.point, best.point),
-        linear,
-        np.where(mask, new.slopes, best.slopes),
-        np.where(mask, new.multipliers, best.multipliers),
-    )
+    if not wins.any():
+        return best
+    for old, fresh in _arrays(best, new):
+        np.copyto(old, fresh, where=wins if old.ndim == 2 else wins[:, :, None])
+    return best
+
+
+def _arrays(one: Optimised, other: Optimised) -> Iterator[tuple[Array, Array]]:
+    """The arrays of two results side by side."""
+    for name in ("value", "point", "slopes", "multipliers"):
+        yield getattr(one, name), getattr(other, name)
+    for name in ("coefficients", "constant", "error"):
+        yield getattr(one.linear, name), getattr(other.linear, name)
+    for index, a in other.linear.relu.items():
+        yield one.linear.relu[index], a
 
 
 class _Adam:

@@ -51,7 +51,10 @@ def _floor(pieces: Propagation, index: int, node: Affine) -> Array:
     largest output or input that meets the coefficient."""
     reach = pieces.magnitude[index].sum(axis=1)
     for parent in node.parents:
-        reach = reach + np.maximum(np.abs(pieces.lowers[parent]), np.abs(pieces.uppers[parent])).sum(axis=1)
+        lower, upper = pieces.lowers[parent], pieces.uppers[parent]
+        if lower.strides[0] == upper.strides[0] == 0:  # all pieces share this parent's bounds
+            lower, upper = lower[:1], upper[:1]
+        reach = reach + np.maximum(np.abs(lower), np.abs(upper)).sum(axis=1)
     return TINY + operations(node) * SMALLEST * reach
 
 

@@ -24,8 +24,8 @@ class Search:
     """Resumable: `step` works through one batch, `run` until an end; `retarget` changes the parameter and keeps the frontier.
 
     batch is the number of pieces opened per step. fair: a step opens the worst piece of every target instead of the worst of all, so
-    that the bounds of all targets improve alike (`upper_of`). With an executor (anything that follows concurrent.futures.Executor and shares
-    this process's memory) a batch is bounded in parallel parts.
+    that the bounds of all targets improve alike (`upper_of`). With an executor (anything that follows concurrent.futures.Executor and
+    shares this process's memory) a batch is bounded in parallel parts.
     """
 
     question: Question
@@ -86,6 +86,21 @@ class Search:
         roots = self.question.roots(budget)
         self._admit(roots)
         self.started = True
+
+    def restart(self, roots: list[Node]) -> None:
+        """Replace the open pieces by these, which cover them and are not yet bounded: the question has learnt to bound better.
+
+        A root's bound starts from what is already proved of its target.
+        """
+        proved: dict[int, float] = {}
+        for node in self.frontier():
+            proved[node.target] = max(proved.get(node.target, -inf), node.bound)
+        for root in roots:
+            root.bound = proved.get(root.target, -inf)
+        before = self.frontier()
+        self._frontier, self._working = {}, before  # should bounding be broken off, nothing is lost
+        self._admit(roots)
+        self._working = []
 
     def step(self, budget: Budget) -> None:
         """Open one batch of the pieces with the largest bounds.
