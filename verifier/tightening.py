@@ -25,6 +25,8 @@ from verifier.search.search import Search
 
 # Slope steps when all deeper neurons are bounded anew after a layer has been tightened.
 REBOUND_ITERATIONS = 10
+# Slope steps per piece.
+EXTENT_ITERATIONS = 5
 
 
 @dataclass(eq=False)
@@ -122,7 +124,7 @@ class _Layer:
                 row = np.zeros((1, before.network.output_size))
                 row[0, neuron] = sign
                 targets.append(Target(self.region, row, np.zeros(1)))
-        return Extent(before.network, tuple(targets), "neuron", models={0: before}, solver=solver, refresh_neurons=0)
+        return Extent(before.network, tuple(targets), "neuron", models={0: before}, solver=solver, refresh_neurons=0, iterations=EXTENT_ITERATIONS)
 
     def tightened(self, search: Search, rounds: int, budget: Budget) -> tuple[Array, Array]:
         """(lower (m,), upper (m,)) of the layer after so many rounds."""
