@@ -8,7 +8,7 @@ halved in input space and every neuron is bounded anew; elsewhere the network is
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Literal
 
@@ -193,8 +193,7 @@ class PiecewiseQuestion(Question):
             # What was proved on the parent's box holds on this one: those neurons need not be bounded again.
             stable = np.stack([node.hints.get("stable", node.signs) for node in nodes])
             known = np.where(stable > 0, 0.0, -np.inf), np.where(stable < 0, 0.0, np.inf)
-        iterations = self.root_iterations if self.splitting == "neuron" and fresh else 0
-        return walk(pieces, known, crown=fresh or self.refreshes(model), iterations=iterations, after=after)
+        return walk(pieces, known, crown=fresh or self.refreshes(model), after=after)
 
     def refreshes(self, model: Condensed) -> bool:
         """Whether deeper neurons are bounded anew after a split."""
@@ -306,11 +305,20 @@ class PiecewiseQuestion(Question):
         return roots
 
     def _root_model(self, root: Node, parameter: float) -> Condensed:
+        """Default slopes on the whole network, then optimised ones on what is left of it: steps there cost a fraction."""
         pieces = self.propagate([root], parameter, fresh=True)
-        if self.condenses:
-            return condense(pieces)
-        lower, upper = pieces.neuron_bounds()
-        return Condensed(self.network, {}, (lower[0], upper[0]))
+        if not self.condenses:
+            lower, upper = (side[0] for side in self._sharpened(pieces).neuron_bounds())
+            return Condensed(self.network, {}, (lower, upper))
+        model = condense(pieces)
+        again = replace(pieces, network=model.network, slack=model.slack, packed=None, lines={}, magnitude={}, floors={})
+        again.empty = pieces.empty
+        return condense(self._sharpened(again, model.bounds))
+
+    def _sharpened(self, pieces: Propagation, known: tuple[Array, Array] | None = None) -> Propagation:
+        """The pieces bounded anew with optimised slopes."""
+        known = pieces.neuron_bounds() if known is None else (known[0][None], known[1][None])
+        return walk(pieces, known, crown=True, iterations=self.root_iterations)
 
 
 def _add_own_terms(linear: Linear, targets: Sequence[Target], pieces: Propagation) -> None:
