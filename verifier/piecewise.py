@@ -83,6 +83,9 @@ class PiecewiseQuestion(Question):
         """Bounds below this are discarded: optimising them further is in vain."""
         return -inf
 
+    def until(self, deadline: float) -> None:
+        self.deadline = deadline
+
     # Bounding.
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:

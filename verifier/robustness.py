@@ -124,8 +124,7 @@ def _batch(network: Network) -> int:
 
 def _work(question: Violation, search: Search, budget: Budget, *, device: str, seed: int, progress: Progress | None) -> Status:
     # A second of search before torch is loaded: what it settles needs no attack, and what it does not is worth one.
-    quick = Budget(1.0 if budget.timeout is None else min(1.0, budget.timeout), budget.memory, budget.interrupt)
-    status = search.run(quick, progress)
+    status = search.run(budget.part(1.0), progress)
     if status is not Status.TIMED_OUT or budget.exceeded():
         return status
     try:

@@ -27,16 +27,29 @@ def resident_bytes() -> int:
 
 @dataclass
 class Budget:
-    """timeout in seconds from now, memory in bytes of resident set; `interrupt` may be set from a signal handler or a thread."""
+    """timeout in seconds from now, memory in bytes of resident set; `interrupt` may be set from a signal handler or a thread.
+
+    whole: the instant of time.monotonic() at which the call must have its answer, where this budget is a part of that call's.
+    """
 
     timeout: float | None = None
     memory: float | None = None
     interrupt: Flag = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
+    whole: float | None = None
 
     @property
     def deadline(self) -> float:
         return inf if self.timeout is None else self.started + self.timeout
+
+    @property
+    def end(self) -> float:
+        """The instant by which even a single long computation must be over: the deadline of the whole call."""
+        return self.deadline if self.whole is None else self.whole
+
+    def part(self, seconds: float) -> "Budget":
+        """At most this many of the remaining seconds. What is begun within them may take longer, but not beyond the end of the whole."""
+        return Budget(min(seconds, max(self.remaining, 0.0)), self.memory, self.interrupt, whole=self.end)
 
     @property
     def elapsed(self) -> float:

@@ -75,6 +75,16 @@ class Question(ABC):
         """Finish a whole subtree, or None to branch instead."""
         return None
 
+    def until(self, deadline: float) -> None:
+        """From this instant of time.monotonic() on, bounds may be left as they stand, so that a time-out is answered in time."""
+
+    def notes(self) -> Any:
+        """What was learnt on the way that the answer needs, beyond bounds and witness: plain values and arrays."""
+        return None
+
+    def recall(self, notes: Any) -> None:
+        """Add the notes of the same question in another process, or of an earlier run."""
+
     @abstractmethod
     def discards(self, bound: float, incumbent: float) -> bool:
         """Whether a piece with this bound need not be looked at again, given the witnessed value."""

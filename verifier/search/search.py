@@ -149,6 +149,7 @@ class Search:
     def run(self, budget: Budget, progress: Progress | None = None) -> Status:
         """Work until the question is answered, the budget ends or nothing is left. Ctrl-C returns INTERRUPTED."""
         try:
+            self.question.until(budget.end)
             if not self.started:
                 self.start(budget)
             while True:
@@ -177,12 +178,14 @@ class Search:
             "opened": self.opened,
             "bounded": self.bounded,
             "started": self.started,
+            "notes": self.question.notes(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of a search for the same question."""
         for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
             setattr(self, name, state[name])
+        self.question.recall(state["notes"])
         self._frontier, self._working = [], []
         for node in state["frontier"]:
             heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
