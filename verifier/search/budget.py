@@ -17,10 +17,10 @@ class Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process in bytes (0 where the system does not tell)."""
+def resident_bytes(process: int | None = None) -> int:
+    """Resident memory of this process, or of the one with that number, in bytes (0 where the system does not tell)."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -75,14 +75,14 @@ class Question(ABC):
         """Finish a whole subtree, or None to branch instead."""
         return None
 
-    def until(self, deadline: float) -> None:
+    def until(self, deadline: float) -> None:  # noqa: B027
         """From this instant of time.monotonic() on, bounds may be left as they stand, so that a time-out is answered in time."""
 
     def notes(self) -> Any:
         """What was learnt on the way that the answer needs, beyond bounds and witness: plain values and arrays."""
         return None
 
-    def recall(self, notes: Any) -> None:
+    def recall(self, notes: Any) -> None:  # noqa: B027
         """Add the notes of the same question in another process, or of an earlier run."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 from verifier.bracket import Status
+from verifier.search.alarm import TimeUp
 from verifier.search.budget import Budget
 from verifier.search.question import Node, Question, Witness
 
@@ -41,22 +42,24 @@ class Search:
     started: bool = False
     _frontier: list[tuple[float, int, Node]] = field(default_factory=list)
     _working: list[Node] = field(default_factory=list)
+    _lent: dict[int, list[Node]] = field(default_factory=dict)
     _order: Any = field(default_factory=itertools.count)
 
     @property
     def upper(self) -> float:
         """The proven end: no piece can exceed it."""
         top = -self._frontier[0][0] if self._frontier else -inf
-        top = max([top, *(node.bound for node in self._working)]) if self.started else inf
+        aside = (node.bound for part in (self._working, *self._lent.values()) for node in part)
+        top = max([top, *aside]) if self.started else inf
         return max(top, self.closed_bound, self.stuck_bound, self.lower)
 
     @property
     def open_pieces(self) -> int:
-        return len(self._frontier) + len(self._working)
+        return len(self._frontier) + len(self._working) + sum(map(len, self._lent.values()))
 
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
-        return [node for _, _, node in self._frontier] + self._working
+        return [node for _, _, node in self._frontier] + [node for part in (self._working, *self._lent.values()) for node in part]
 
     def offer(self, witness: Witness | None) -> None:
         """Take a verified witness, from an attack or a proposal, if it is better."""
@@ -155,16 +158,58 @@ class Search:
             while True:
                 if progress is not None:
                     progress(self)
-                if self.question.finished(self.lower, self.upper):
-                    return Status.DECIDED if self.open_pieces else Status.CLOSED
-                if not self.open_pieces:
-                    return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
-                stop = budget.exceeded()
+                stop = self.ended() or budget.exceeded()
                 if stop is not None:
                     return stop
                 self.step(budget)
+        except TimeUp:
+            return Status.TIMED_OUT
         except KeyboardInterrupt:
             return Status.INTERRUPTED
+
+    def ended(self) -> Status | None:
+        """How the search ended by itself, or None while there is something left to do."""
+        if self.question.finished(self.lower, self.upper):
+            return Status.DECIDED if self.open_pieces else Status.CLOSED
+        if not self.open_pieces:
+            return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
+        return None
+
+    def lend(self, count: int) -> tuple[int, dict[str, Any]] | None:
+        """(a number for `settle`, the state of a search of its own): at most `count` pieces, those with the largest bounds. None: none.
+
+        Until they are settled the pieces stay in the bracket as they are: another search may go on from them, or be lost.
+        """
+        self._put_back()
+        number = next(self._order)
+        part = self._lent[number] = list[Node]()
+        while self._frontier and len(part) < count:
+            key, _, node = self._frontier[0]
+            if self.question.discards(-key, self.lower):
+                self.closed_bound = max(self.closed_bound, -key)
+            else:
+                part.append(node)
+            heapq.heappop(self._frontier)
+        if not part:
+            del self._lent[number]
+            return None
+        alone = Search(self.question, lower=self.lower, witness=self.witness, parameter=self.parameter, started=True)
+        return number, alone.state() | {"frontier": part, "notes": None}
+
+    def settle(self, number: int, state: dict[str, Any] | None) -> None:
+        """Take the state in which the search of a loan ended; None: it was lost, and its pieces are open as before."""
+        if state is None:
+            self._push(self._lent[number])
+        else:
+            self._push(state["frontier"])
+            self.offer(state["witness"])
+            if state["notes"] is not None:
+                self.question.recall(state["notes"])
+            self.closed_bound = max(self.closed_bound, state["closed_bound"])
+            self.stuck_bound = max(self.stuck_bound, state["stuck_bound"])
+            self.opened += state["opened"]
+            self.bounded += state["bounded"]
+        del self._lent[number]
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later in another process; give it to `restore`."""
@@ -185,7 +230,8 @@ class Search:
         """Continue from `state()` of a search for the same question."""
         for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
             setattr(self, name, state[name])
-        self.question.recall(state["notes"])
-        self._frontier, self._working = [], []
+        if state["notes"] is not None:
+            self.question.recall(state["notes"])
+        self._frontier, self._working, self._lent = [], [], {}
         for node in state["frontier"]:
             heapq.heappush(self._frontier, (-node.bound, next(self._order), node))
