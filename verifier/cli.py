@@ -89,8 +89,9 @@ def _terminable() -> Iterator[None]:
 def _verify(options: Namespace, output: Output) -> None:
     with narrowing() as progress:
         verdict = verifier.verify(
-            _network(options.network), Path(options.specification), method=options.method, progress=progress, **_everywhere(options)
-        )
+            _network(options.network), Path(options.specification), method=options.method, progress=progress, resume=options.resume,
+            **_everywhere(options),
+        )  # fmt: skip
     bracket, witness = verdict.bracket, verdict.witness
     record = {
         "verdict": verdict.verdict,
@@ -102,6 +103,7 @@ def _verify(options: Namespace, output: Output) -> None:
         "status": bracket.status,
         "reason": verdict.reason,
         "semantics": bracket.semantics,
+        "pieces": bracket.stats.get("bounded", 0),
     }
     text = verdict.verdict
     if witness is not None and verdict.witness_output is not None:

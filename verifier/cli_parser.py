@@ -116,6 +116,7 @@ def _verify(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0, plain or .gz")
     _network(parser)
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
+    _resumable(parser, "the search")
     _everywhere(parser)
 
 
@@ -183,6 +184,12 @@ def _region(parser: argparse.ArgumentParser) -> None:
         "--radius", type=not_negative, metavar="R", help="of the ball around --box-center, or around the one sample of --samples I"
     )
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
+
+
+def _resumable(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--resume", metavar="FILE", help=f"keep {what} in FILE as it goes, and go on from there when the same command is given again"
+    )
 
 
 def _everywhere(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
+from typing import Any
 
 import numpy as np
 
@@ -31,26 +32,36 @@ class WholeProgram(Question):
     first_look: float = 3.0
     _encodings: dict[int, Encoding] = field(default_factory=dict)
     _sessions: dict[int, Session] = field(default_factory=dict)
+    _tried: set[int] = field(default_factory=set)
+
+    def until(self, deadline: float) -> None:
+        self.violation.until(deadline)
+
+    def notes(self) -> Any:
+        return self.violation.notes()
+
+    def recall(self, notes: Any) -> None:
+        self.violation.recall(notes)
 
     def roots(self, budget: Budget) -> list[Node]:
-        violation = self.violation
-        violation.deadline = budget.deadline
-        violation.condenses = False  # the program is encoded from the stored weights
-        nodes = []
-        for node in violation.covering(range(len(violation.targets)), 0.0):
-            pieces = violation.propagate([node], 0.0, fresh=node.known is None)
-            if pieces.empty[0]:
-                continue
-            target = violation.targets[node.target]
-            try:
-                encoding = encode(pieces, target.region, target.rows, target.offsets, target.inputs)
-                relaxed = encoding.program.relaxed()
-                self._sessions[node.target] = open_session(relaxed, solver=able(self.solver, relaxed))
-                self._encodings[node.target] = encoding
-            except SolverError:
-                pass  # numbers that no program can hold: the target stays open, see `_bound`
-            nodes.append(node)
-        return nodes
+        covering = self.violation.covering(range(len(self.violation.targets)), 0.0)
+        return [node for node in covering if self._encode(node)]
+
+    def _encode(self, node: Node) -> bool:
+        """Set up the program of a root's target; False if the target's region is proved empty of counter-examples."""
+        self._tried.add(node.target)
+        violation, target = self.violation, self.violation.targets[node.target]
+        pieces = violation.propagate([node], 0.0, fresh=node.known is None)
+        if pieces.empty[0]:
+            return False
+        try:
+            encoding = encode(pieces, target.region, target.rows, target.offsets, target.inputs)
+            relaxed = encoding.program.relaxed()
+            self._sessions[node.target] = open_session(relaxed, solver=able(self.solver, relaxed))
+            self._encodings[node.target] = encoding
+        except SolverError:
+            pass  # numbers that no program can hold: the target stays open, see `_bound`
+        return True
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:
         for node in nodes:
@@ -58,6 +69,8 @@ class WholeProgram(Question):
 
     def _bound(self, node: Node) -> None:
         node.hints = {"fraction": np.zeros(0)}
+        if node.target not in self._tried:  # a search that began in another process
+            self._encode(self.violation.covering([node.target], 0.0)[0])
         if node.target not in self._encodings:
             return  # no bound, nothing to branch on: undecided
         encoding, session = self._encodings[node.target], self._sessions[node.target]

@@ -60,7 +60,6 @@ class Nearest(PiecewiseQuestion):
         return self.region(target, parameter).bounding_box()
 
     def roots(self, budget: Budget) -> list[Node]:
-        self.deadline = budget.deadline
         return self.covering(range(len(self.targets)), self.root_parameter)
 
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:

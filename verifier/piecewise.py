@@ -51,8 +51,9 @@ class PiecewiseQuestion(Question):
     """Maximise, over targets and over the pieces of each target's region, the smallest of the target's row values.
 
     deadline: an instant of time.monotonic() after which bounds are left as they stand, so that a time-out is answered in time.
-    models: what stands for the network on each region when neurons are split, keyed by the first target that has the region; patterns
-    of nodes are patterns of that. condenses: whether the engine may condense the network for it.
+    models: what stands for the network on a region when neurons are split; a node's pattern is a pattern of models[node.model], or of the
+    network itself. current: which of them is the best for a region, named by the first target that has the region. condenses:
+    whether the engine may condense the network.
     """
 
     network: Network
@@ -63,6 +64,7 @@ class PiecewiseQuestion(Question):
     deadline: float = inf
     condenses: bool = True
     models: dict[int, Condensed] = field(default_factory=dict)
+    current: dict[int, int] = field(default_factory=dict)
     refresh_neurons: int = REFRESH_NEURONS
     _first: list[int] = field(init=False)
     _whole: Condensed = field(init=False)
@@ -93,38 +95,70 @@ class PiecewiseQuestion(Question):
         return -inf
 
     def model(self, target: int) -> Condensed:
-        """What stands for the network on the target's region."""
-        return self.models.get(self._first[target], self._whole)
+        """What stands best for the network on the target's region."""
+        return self.models.get(self.current.get(self._first[target], 0), self._whole)
+
+    def model_of(self, node: Node) -> Condensed:
+        """What the node's pattern refers to."""
+        return self.models.get(node.model, self._whole)
+
+    def improve(self, target: int, model: Condensed) -> None:
+        """Let nodes from now on refer to this model on the target's region."""
+        key = self.version + 1
+        self.models[key] = model
+        self.current[self._first[target]] = key
+
+    def forget(self, frontier: Sequence[Node]) -> None:
+        """Keep only the models that nodes still refer to, or will."""
+        used = {node.model for node in frontier} | set(self.current.values())
+        self.models = {key: model for key, model in self.models.items() if key in used}
+
+    @property
+    def version(self) -> int:
+        return max(self.models, default=0)
+
+    def learnt(self) -> Any:
+        def parts(model: Condensed) -> tuple:  # the network itself travels with the question
+            return None if model.network is self.network else model.network, dict(model.slack), model.bounds
+
+        return {key: parts(model) for key, model in self.models.items()}, dict(self.current)
+
+    def learn(self, learnt: Any) -> None:
+        models, self.current = learnt
+        self.models = {key: Condensed(network or self.network, slack, bounds) for key, (network, slack, bounds) in models.items()}
 
     def first_with_region(self, target: int) -> int:
         """The first target that has this target's region: the key of its model."""
         return self._first[target]
 
+    def until(self, deadline: float) -> None:
+        self.deadline = deadline
+
     # Bounding.
 
     def bound(self, nodes: Sequence[Node], parameter: float) -> None:
-        groups: dict[tuple[int, int, bool, bool], list[Node]] = {}
+        groups: dict[tuple[int, int, int, bool, bool], list[Node]] = {}
         for node in nodes:
-            groups.setdefault((*self._batch_key(node.target), node.known is None), []).append(node)
+            groups.setdefault((*self._batch_key(node), node.known is None), []).append(node)
         # Networks that overflow float64 leave NaN and infinities on the way; both end as "no bound".
         with np.errstate(invalid="ignore", over="ignore"):
             for key, group in groups.items():
                 group.sort(key=lambda node: node.hints.get("split", 0))
-                size = self._batch_size(group[0].target)
+                size = self._batch_size(group[0])
                 for first in range(0, len(group), size):
                     self._bound_group(group[first : first + size], parameter, fresh=key[-1])
 
-    def _batch_key(self, target: int) -> tuple[int, int, bool]:
-        """Targets that may share a batch: same region object, same number of rows, both with or both without input terms."""
-        wanted = self.targets[target]
-        return self._first[target], len(wanted.offsets), wanted.inputs is None
+    def _batch_key(self, node: Node) -> tuple[int, int, int, bool]:
+        """Nodes that may share a batch: same region object, same model, same number of rows, both with or both without input terms."""
+        wanted = self.targets[node.target]
+        return self._first[node.target], node.model, len(wanted.offsets), wanted.inputs is None
 
-    def _batch_size(self, target: int) -> int:
+    def _batch_size(self, node: Node) -> int:
         """How many pieces are bounded at a time."""
         if self.splitting == "input":
             return 1 << 30  # small already
-        widest = max(node.size for node in self.model(target).network.nodes)
-        return int(np.clip(BATCH_BYTES // (8 * widest * len(self.targets[target].offsets)), 16, 1024))
+        widest = max(part.size for part in self.model_of(node).network.nodes)
+        return int(np.clip(BATCH_BYTES // (8 * widest * len(self.targets[node.target].offsets)), 16, 1024))
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)
@@ -179,7 +213,7 @@ class PiecewiseQuestion(Question):
         else:
             lower = np.maximum(np.stack([node.lower for node in nodes]), box[0])
             upper = np.minimum(np.stack([node.upper for node in nodes]), box[1])
-        model = self.model(nodes[0].target)
+        model = self.model_of(nodes[0])
         region = self.region(nodes[0].target, parameter)
         pieces = Propagation(model.network, region, lower, upper, deadline=self.deadline, slack=model.slack)
         known, after = None, 0
@@ -213,7 +247,7 @@ class PiecewiseQuestion(Question):
         neuron = self.splitting == "neuron"
         layout = Layout.of(pieces.network)
         scores = neuron_scores(layout, pieces, result, weights) if neuron else axis_scores(pieces, result, weights)
-        refreshes = self.refreshes(self.model(nodes[0].target))
+        refreshes = self.refreshes(self.model_of(nodes[0]))
         layer_of = np.repeat(layout.relus, [part.stop - part.start for part in layout.slices])
         # Hundreds of thousands of pieces may be open at once: keep what the children need, in single precision where any value is sound.
         for i, node in enumerate(nodes):
@@ -246,7 +280,8 @@ class PiecewiseQuestion(Question):
             signs[neuron] = sign
             hints: dict[str, Any] = {name: node.hints[name] for name in ("slopes", "multipliers") if name in node.hints}
             hints["split"] = node.hints["layer"]
-            children.append(Node(node.lower, node.upper, signs, node.target, node.known, depth=node.depth + 1, hints=hints))
+            child = Node(node.lower, node.upper, signs, node.target, node.known, depth=node.depth + 1, model=node.model, hints=hints)
+            children.append(child)
         return children
 
     def _halve(self, node: Node) -> list[Node]:
@@ -281,7 +316,7 @@ class PiecewiseQuestion(Question):
         for sign in (1, -1):
             signs = node.signs.copy()
             signs[unsettled[0]] = sign
-            child = Node(node.lower, node.upper, signs, node.target, (low[0], high[0]), bound=node.bound)
+            child = Node(node.lower, node.upper, signs, node.target, (low[0], high[0]), bound=node.bound, model=node.model)
             closed, witness = self.finish(child, parameter, budget)
             bound, stuck = max(bound, closed.bound), stuck or closed.stuck
             if witness is not None and (best is None or witness.value > best.value):
@@ -297,11 +332,12 @@ class PiecewiseQuestion(Question):
         roots = []
         for target in targets:
             lower, upper = self.piece_box(target, parameter)
-            if self.splitting == "neuron" and self._first[target] not in self.models:
-                self.models[self._first[target]] = self._root_model(Node(lower, upper, np.zeros(0, np.int8), target), parameter)
+            if self.splitting == "neuron" and self._first[target] not in self.current:
+                self.improve(target, self._root_model(Node(lower, upper, np.zeros(0, np.int8), target), parameter))
             model = self.model(target)
             known = model.bounds if self.splitting == "neuron" else None
-            roots.append(Node(lower, upper, np.zeros(model.network.neurons, np.int8), target, known))
+            key = self.current.get(self._first[target], 0)
+            roots.append(Node(lower, upper, np.zeros(model.network.neurons, np.int8), target, known, model=key))
         return roots
 
     def _root_model(self, root: Node, parameter: float) -> Condensed:

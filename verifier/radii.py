@@ -189,7 +189,7 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
     while True:
-        search = _search(replace(question, limit=limit, models={}), incumbent)
+        search = _search(replace(question, limit=limit, models={}, current={}), incumbent)
         status = search.run(budget)
         for name in stats:
             stats[name] += getattr(search, name)

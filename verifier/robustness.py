@@ -3,30 +3,35 @@
 Quick bounds come first, then an attack, then the search: easy instances end before heavy machinery is loaded.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from problems import readers, vnnlib
 from problems.errors import InputError, SpecificationError
 from problems.maps import Array
-from problems.network import Network
-from problems.readers.agreement import replayer
 from problems.specification import Specification
 from verifier import options
 from verifier.bracket import Bracket, Status
-from verifier.milp import WholeProgram
-from verifier.piecewise import Splitting
-from verifier.schedule import work
+from verifier.property import METHODS, Property
+from verifier.schedule import Schedule
+from verifier.search.alarm import TimeUp, alarm
 from verifier.search.budget import Budget
+from verifier.search.checkpoint import Checkpoint
 from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
-from verifier.violation import Violation, targets_of
+from verifier.search.sharing import spread
+from verifier.search.store import Record, Store
+from verifier.violation import Violation
+
+# Seconds that are left for judging one point once the time is up.
+LAST_LOOK = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +49,6 @@ class Verdict:
         return self.bracket.seconds
 
 
-METHODS = ("auto", "cells", "milp")
-
-
 def verify(
     network: Any,
     specification: Specification | str | Path,
@@ -61,6 +63,8 @@ def verify(
     seed: int = 0,
     semantics: str = "real",
     progress: Progress | None = None,
+    resume: str | Path | None = None,
+    executor: Executor | None = None,
 ) -> Verdict:
     """Decide whether the specification can be violated.
 
@@ -68,62 +72,68 @@ def verify(
     seconds, memory in GB. The bracket's value is the largest violation (module `verifier.violation`): unsat iff upper < 0, sat iff
     a witness is verified in exact arithmetic and by replay. What is trusted: IEEE arithmetic, the error bounds of matrix products, and this
     code; no solver's bound is taken without its dual being checked. Raises InputError on bad input.
+
+    workers: processes, started once the work is worth it (default: one per core); executor: where they run instead (anything that follows
+    concurrent.futures.Executor, a cluster's for one). resume: a file that keeps the search as it goes, and that the same call goes on
+    from, after a kill for one; a call that is finished is answered from it at once. Raises StoreError where it cannot be used.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
     )  # fmt: skip
-    splitting = _splitting(method)
+    if method not in METHODS:
+        raise InputError("method", f"{method!r} is not known.", f"Choose one of {', '.join(METHODS)}.")
     budget = Budget(timeout, None if memory is None else memory * 1e9)
+    try:
+        with alarm(budget):
+            asked = _property(network, specification, method, solver, semantics)
+            question = asked.violation
+            fingerprint = asked.fingerprint(seed=seed, device=device) if resume is not None else ""
+    except TimeUp:
+        nothing = Bracket("max", -inf, inf, Status.TIMED_OUT, None, semantics, budget.elapsed)
+        return Verdict("timed-out", nothing, None, None, str(Status.TIMED_OUT))
+    search = Search(asked.question, batch=asked.batch)
+    count = workers or default_workers()
+    context = asked if executor is None else asked.portable()
+    schedule = Schedule(
+        question, search, budget, partial(spread, context=context, workers=count, executor=executor), workers=count,
+        far=executor is not None, device=device, seed=seed, progress=progress,
+    )  # fmt: skip
+    if resume is None:
+        return _verdict(question, search, schedule.run(), budget)
+    with Store(resume, run=fingerprint) as store:
+        checkpoint = Checkpoint(store)
+        kept = checkpoint.answer()
+        if kept is not None:
+            return _recorded(kept, budget)
+        state = checkpoint.load()
+        if state is not None:
+            search.restore(state)
+            schedule.stage = state["extra"]
+        schedule.checkpoint, schedule.lanes = checkpoint, Checkpoint(store, "lanes/")
+        schedule.kept = schedule.lanes.load()
+        status = schedule.run()
+        verdict = _verdict(question, search, status, budget)
+        if status.finished or status is Status.UNDECIDED or verdict.bracket.status is Status.DECIDED:
+            checkpoint.finish(_record(verdict))
+        else:
+            checkpoint.leave(search)
+        return verdict
+
+
+def _property(network: Any, specification: Any, method: str, solver: str, semantics: str) -> Property:
     net = readers.load(network)
     if not isinstance(specification, Specification | str | Path):
         raise SpecificationError("specification", f"an object of type {type(specification).__name__}.", "Give a Specification or a path.")
     spec = specification if isinstance(specification, Specification) else vnnlib.read(specification)
     spec.check_network(net)
-    envelope = _envelope(net, spec) if semantics == "float32" else None
-    question = Violation(
-        net, targets_of(spec, envelope), splitting, specification=spec, replay=replayer(net), solver=solver, envelope=envelope
-    )  # fmt: skip
-    if method == "milp":
-        whole = WholeProgram(question, solver=solver)
-        search = Search(whole, batch=1)
-        status = search.run(budget, progress)
-        whole.close_sessions()
-        return _verdict(question, search, status, budget)
-    threads = workers or default_workers()
-    # Parallel batches, each with single-threaded products: small matrices gain nothing from more threads inside.
-    with threadpool_limits(1), ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as executor:
-        search = Search(question, batch=_batch(net), executor=executor, workers=threads)
-        status = work(question, search, budget, device=device, seed=seed, progress=progress)
-    return _verdict(question, search, status, budget)
-
-
-def _envelope(network: Network, specification: Specification) -> Array:
-    """The largest rounding envelope over the regions of the specification, (K,)."""
-    from verifier.bounds.envelope import float32_envelope
-
-    parts = [float32_envelope(network, *region.bounding_box()) for region in specification.input_boxes()]
-    envelope = np.max([np.zeros(network.output_size), *parts], axis=0)
-    if not np.isfinite(envelope).all():
-        raise InputError(network.name, "may overflow in float32 on the property's region.", "Use the semantics real.")
-    return envelope
-
-
-def _splitting(method: str) -> Splitting | None:
-    """How a method cuts pieces; None lets the engine choose."""
-    if method not in METHODS:
-        raise InputError("method", f"{method!r} is not known.", f"Choose one of {', '.join(METHODS)}.")
-    return None if method == "auto" else "neuron"
-
-
-def _batch(network: Network) -> int:
-    """Pieces per step: many while a piece is small, so that matrix products are worth their call."""
-    return int(np.clip(200_000 // max(1, network.neurons), 16, 256))
+    return Property(net, spec, method, solver, semantics)
 
 
 def _verdict(question: Violation, search: Search, status: Status, budget: Budget) -> Verdict:
     if search.witness is None:  # decided by bounds alone: the centre of a region gives the other end
         low, high = question.targets[0].region.bounding_box()
-        search.offer(question.judge((0.5 * low + 0.5 * high)[None], [0]))
+        with suppress(TimeUp), alarm(Budget(LAST_LOOK if status in (Status.TIMED_OUT, Status.INTERRUPTED) else None), grace=0.0):
+            search.offer(question.judge((0.5 * low + 0.5 * high)[None], [0]))
     lower, upper = search.lower, search.upper
     witness = search.witness.point if search.witness is not None else None
     if lower >= 0:
@@ -140,3 +150,20 @@ def _verdict(question: Violation, search: Search, status: Status, budget: Budget
     sat = verdict == "sat" and witness is not None
     output = question.replay(witness) if witness is not None and sat and question.replay is not None else None
     return Verdict(verdict, bracket, witness if sat else None, output, str(status))
+
+
+def _record(verdict: Verdict) -> Record:
+    """The verdict as the store keeps it."""
+    bracket = verdict.bracket
+    ends = {"lower": bracket.lower, "upper": bracket.upper, "status": bracket.status.name, "witness": bracket.witness}
+    rest = {"semantics": bracket.semantics, "stats": dict(bracket.stats), "output": verdict.witness_output, "reason": verdict.reason}
+    return {"verdict": verdict.verdict} | ends | rest
+
+
+def _recorded(record: Record, budget: Budget) -> Verdict:
+    """The verdict that an earlier call has left."""
+    witness, output = (None if record[name] is None else np.array(record[name]) for name in ("witness", "output"))
+    bracket = Bracket(
+        "max", record["lower"], record["upper"], Status[record["status"]], witness, record["semantics"], budget.elapsed, record["stats"]
+    )  # fmt: skip
+    return Verdict(record["verdict"], bracket, witness if record["verdict"] == "sat" else None, output, record["reason"])

@@ -7,10 +7,11 @@ neurons by one mixed-integer program each (Tjeng, Xiao, Tedrake 2019; Zhang et a
 hundreds at a time, give most of that at a small part of the cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,12 @@ class Extent(PiecewiseQuestion):
     """How large can the outputs of a network be, each target a row of them: bounds only, no witnesses. A piece below zero is settled."""
 
     solver: str = "auto"
+    draft: Condensed | None = None  # all of the network, for whoever goes on from here
+
+    def learnt(self) -> Condensed | None:
+        return None if self.draft is None else replace(self.draft, network=replace(self.draft.network, source=None))
 
     def roots(self, budget: Budget) -> list[Node]:
-        self.deadline = budget.deadline
         return self.covering(range(len(self.targets)), 0.0)
 
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
@@ -71,85 +75,109 @@ class Extent(PiecewiseQuestion):
         return Closed(-inf if solution.proves_infeasible else min(-solution.safe_bound, node.bound)), None
 
 
-def tighten(
-    model: Condensed,
-    region: Region,
-    *,
-    rounds: int,
-    budget: Budget,
-    solver: str = "auto",
-    executor: Executor | None = None,
-    workers: int = 1,
-) -> Condensed:
-    """The model with tighter bounds of its neurons on the bounded region, condensed again; what a spent budget leaves undone is left.
+@dataclass(eq=False)
+class Tightening:
+    """Layer by layer the bounds of a model's open neurons on a bounded region; proven like every bound of the search.
 
-    rounds: how often every open neuron's worst piece is split, per layer. Proven like every bound of the search.
+    rounds: how often every open neuron's worst piece is split, per layer. `run` works until all is done or a budget is spent; model is what
+    has been reached. Between two steps `state` and `restore` carry the work to another process: the layer's position and the
+    rounds done there, the model, and the state of the layer's search.
     """
-    depth = 1  # the first layer's bounds are exact already
-    while depth < len(model.network.relus) and not budget.exceeded():
-        layer = _Layer(model, model.network.relus[depth], region)
-        lower, upper = layer.tightened(Search(layer.question(solver), fair=True, executor=executor, workers=workers), rounds, budget)
-        depth += bool(((lower < 0) & (upper > 0)).any())  # a layer without open neurons leaves the model
-        model = layer.replaced(lower, upper, budget)
-    return model
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The ReLU node `relu` of a model on a region, whose open neurons are to be bounded."""
 
     model: Condensed
-    relu: int
     region: Region
+    rounds: int
+    solver: str = "auto"
+    executor: Executor | None = None
+    workers: int = 1
+    depth: int = 1  # the first layer's bounds are exact already
+    done: int = 0
+    lanes: Search | None = field(default=None, repr=False)
 
     @property
-    def part(self) -> slice:
-        layout = self.model.layout
-        return layout.slices[layout.relus.index(self.relu)]
+    def finished(self) -> bool:
+        return self.depth >= len(self.model.network.relus)
+
+    def run(self, budget: Budget, watch: Callable[["Tightening"], None] | None = None) -> Condensed:
+        """The model, tightened as far as the budget goes."""
+        while not self.finished and not budget.exceeded():
+            if self.lanes is None:
+                self.lanes = self._search()
+                self.lanes.question.until(budget.end)
+                self.lanes.start(budget)
+            self._improve(self.lanes, budget, watch)
+            lower, upper = self._proved(self.lanes)
+            self.model = self._replaced(lower, upper, budget)
+            self.depth += bool(((lower < 0) & (upper > 0)).any())  # a layer without open neurons has left the model
+            self.done, self.lanes = 0, None
+        return self.model
+
+    def _improve(self, lanes: Search, budget: Budget, watch: Callable[["Tightening"], None] | None) -> None:
+        while self.done < self.rounds and not budget.exceeded():
+            for positive in range(0, 2 * len(self._open), 2):
+                if min(lanes.upper_of(positive), lanes.upper_of(positive + 1)) < 0:  # one sign is settled: what else could be known?
+                    lanes.put_aside(positive)
+                    lanes.put_aside(positive + 1)
+            if not lanes.open_pieces:
+                return
+            lanes.step(budget)
+            self.done += 1
+            if watch is not None:
+                watch(self)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, apart from the state of `lanes`."""
+        return {"depth": self.depth, "done": self.done}
+
+    def restore(self, state: dict[str, Any], lanes: dict[str, Any]) -> None:
+        """Go on from `state()` and the state of its lanes, with the same region and rounds."""
+        self.depth, self.done = state["depth"], state["done"]
+        self.model = lanes["learnt"]
+        self.lanes = self._search()
+        self.lanes.restore(lanes | {"learnt": None})
+
+    # The layer that is being worked on.
 
     @property
-    def bounds(self) -> tuple[Array, Array]:
-        assert self.model.bounds is not None
-        return self.model.bounds[0][self.part], self.model.bounds[1][self.part]
+    def _relu(self) -> int:
+        return self.model.network.relus[self.depth]
 
     @property
-    def open(self) -> Array:
-        return np.flatnonzero((self.bounds[0] < 0) & (self.bounds[1] > 0))
+    def _part(self) -> slice:
+        return self.model.layout.slices[self.depth]
 
-    def question(self, solver: str) -> Extent:
+    @property
+    def _open(self) -> Array:
+        return self.model.open_neurons(self._part)
+
+    def _search(self) -> Search:
         """Target 2 i is the i-th open neuron, target 2 i + 1 its negative."""
-        before, targets = self.model.before(self.relu), []
-        for neuron in self.open:
+        before, targets = self.model.before(self._relu), []
+        for neuron in self._open:
             for sign in (1.0, -1.0):
                 row = np.zeros((1, before.network.output_size))
                 row[0, neuron] = sign
                 targets.append(Target(self.region, row, np.zeros(1)))
-        return Extent(before.network, tuple(targets), "neuron", models={0: before}, solver=solver, refresh_neurons=0, iterations=EXTENT_ITERATIONS)
+        question = Extent(
+            before.network, tuple(targets), "neuron", models={self.depth: before}, current={0: self.depth}, solver=self.solver,
+            refresh_neurons=0, iterations=EXTENT_ITERATIONS, draft=self.model,
+        )  # fmt: skip
+        return Search(question, fair=True, executor=self.executor, workers=self.workers)
 
-    def tightened(self, search: Search, rounds: int, budget: Budget) -> tuple[Array, Array]:
-        """(lower (m,), upper (m,)) of the layer after so many rounds."""
-        lower, upper = (side.copy() for side in self.bounds)
-        chosen = self.open
-        if not len(chosen):
-            return lower, upper
-        search.start(budget)
-        for _ in range(rounds):
-            for i in range(len(chosen)):
-                if min(search.upper_of(2 * i), search.upper_of(2 * i + 1)) < 0:  # one sign is settled: what else could be known?
-                    search.put_aside(2 * i)
-                    search.put_aside(2 * i + 1)
-            if not search.open_pieces or budget.exceeded():
-                break
-            search.step(budget)
-        upper[chosen] = np.minimum(upper[chosen], [search.upper_of(2 * i) for i in range(len(chosen))])
-        lower[chosen] = np.maximum(lower[chosen], [-search.upper_of(2 * i + 1) for i in range(len(chosen))])
+    def _proved(self, lanes: Search) -> tuple[Array, Array]:
+        """(lower (m,), upper (m,)) of the layer."""
+        assert self.model.bounds is not None
+        lower, upper = (side[self._part].copy() for side in self.model.bounds)
+        for i, neuron in enumerate(self._open):
+            upper[neuron] = min(upper[neuron], lanes.upper_of(2 * i))
+            lower[neuron] = max(lower[neuron], -lanes.upper_of(2 * i + 1))
         return lower, upper
 
-    def replaced(self, lower: Array, upper: Array, budget: Budget) -> Condensed:
+    def _replaced(self, lower: Array, upper: Array, budget: Budget) -> Condensed:
         """The model with these bounds of the layer, its deeper neurons bounded anew, and condensed."""
         model, box = self.model, self.region.bounding_box()
         assert model.bounds is not None
         low, high = (side[None].copy() for side in model.bounds)
-        low[0, self.part], high[0, self.part] = lower, upper
-        pieces = Propagation(model.network, self.region, box[0][None], box[1][None], deadline=budget.deadline, slack=model.slack)
-        return condense(walk(pieces, (low, high), crown=True, iterations=REBOUND_ITERATIONS, after=self.relu))
+        low[0, self._part], high[0, self._part] = lower, upper
+        pieces = Propagation(model.network, self.region, box[0][None], box[1][None], deadline=budget.end, slack=model.slack)
+        return condense(walk(pieces, (low, high), crown=True, iterations=REBOUND_ITERATIONS, after=self._relu))

@@ -43,12 +43,18 @@ class Violation(PiecewiseQuestion):
     disputed: list[Array] = field(default_factory=list)
     tested: set[bytes] = field(default_factory=set)
 
+    def notes(self) -> list[Array]:
+        return list(self.disputed)
+
+    def recall(self, notes: list[Array]) -> None:
+        known = {point.tobytes() for point in self.disputed}
+        self.disputed.extend(point for point in notes if point.tobytes() not in known)
+
     def disjunct(self, target: int) -> Disjunct:
         assert self.specification is not None
         return self.specification.disjuncts[target]
 
     def roots(self, budget: Budget) -> list[Node]:
-        self.deadline = budget.deadline
         return self.covering(range(len(self.targets)), 0.0)
 
     def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:

@@ -17,26 +17,39 @@ class Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process in bytes (0 where the system does not tell)."""
+def resident_bytes(process: int | None = None) -> int:
+    """Resident memory of this process, or of the one with that number, in bytes (0 where the system does not tell)."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
 
 
 @dataclass
 class Budget:
-    """timeout in seconds from now, memory in bytes of resident set; `interrupt` may be set from a signal handler or a thread."""
+    """timeout in seconds from now, memory in bytes of resident set; `interrupt` may be set from a signal handler or a thread.
+
+    whole: the instant of time.monotonic() at which the call must have its answer, where this budget is a part of that call's.
+    """
 
     timeout: float | None = None
     memory: float | None = None
     interrupt: Flag = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
+    whole: float | None = None
 
     @property
     def deadline(self) -> float:
         return inf if self.timeout is None else self.started + self.timeout
+
+    @property
+    def end(self) -> float:
+        """The instant by which even a single long computation must be over: the deadline of the whole call."""
+        return self.deadline if self.whole is None else self.whole
+
+    def part(self, seconds: float) -> "Budget":
+        """At most this many of the remaining seconds. What is begun within them may take longer, but not beyond the end of the whole."""
+        return Budget(min(seconds, max(self.remaining, 0.0)), self.memory, self.interrupt, whole=self.end)
 
     @property
     def elapsed(self) -> float:

@@ -1,24 +1,132 @@
-"""Fan-out of independent tasks over anything that follows `concurrent.futures.Executor`: processes by default.
+"""Where tasks run: processes of this machine, or anything that follows `concurrent.futures.Executor`.
 
 Each worker process keeps one context (a network and options), sent once. Ctrl-C sets an event that the workers' budgets watch, so
-that every task in flight still returns the bracket it has reached.
+that every task in flight still returns the bracket it has reached. Workers end with their parent, however it ends.
 """
 
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait as wait_for
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
 
-from verifier.search.budget import Budget
+from problems.errors import InputError
+from verifier.search.budget import Budget, resident_bytes
 
 # (context, task, interrupt event or None) -> result; a module-level function, so that it can be sent to a worker.
 Work = Callable[[Any, Any, Any], Any]
 
+# Seconds that tasks in flight have for returning what they have reached, once they were asked to stop.
+PATIENCE = 0.5
+# Workers that may be lost, for each there is, before the call gives up.
+MOST_LOSSES = 8
+
 _worker: dict[str, Any] = {}
+
+
+class WorkersLost(InputError):
+    """Workers that end again and again without an answer: killed for their memory, as a rule."""
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """An executor that keeps a context where its tasks run: `share` gives what stands for it among a task's arguments."""
+
+    def share(self, context: Any) -> Any: ...
+
+
+class Workers:
+    """Run work(context, task, interrupt): in `count` processes, or on a given executor, which is left open.
+
+    `submit` gives futures; a task whose future fails with an error for which `lost` holds can be submitted again.
+    Leaving the block asks tasks to stop and ends the processes.
+    """
+
+    def __init__(self, work: Work, context: Any, count: int, executor: Executor | None = None) -> None:
+        self._work, self._context = work, context
+        self.count = count
+        self._given = executor
+        self._spawn = multiprocessing.get_context("spawn")
+        self._event = self._spawn.Event() if executor is None else None
+        self._processes: set[Any] = set()
+        self._pool: Executor | None = None
+        self._losses = 0
+
+    def __enter__(self) -> Self:
+        if self._given is None:
+            self.restart()
+        elif isinstance(self._given, Sharing):
+            self._context = self._given.share(self._context)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        self._end(time.monotonic() + PATIENCE)
+
+    def restart(self) -> None:
+        """New processes, after a loss."""
+        self._end(0.0)
+        self._pool = ProcessPoolExecutor(self.count, self._spawn, _enter, (self._work, self._context, self._event))
+
+    def ready(self) -> Callable[[], bool]:
+        """Starts the workers, and tells from then on whether one is there."""
+        futures = [self.submit(None) for _ in range(self.count if self._given is None else 1)]
+        return lambda: any(future.done() for future in futures)
+
+    def submit(self, task: Any) -> Future:
+        """The future of the task's result; of None for the task None."""
+        if self._given is not None:
+            return self._given.submit(_run_there, self._work, self._context, task)
+        assert self._pool is not None
+        before = set(multiprocessing.active_children())
+        with _one_thread_each(), _apart():
+            try:
+                future = self._pool.submit(_run, task)
+            except BrokenExecutor:
+                self.restart()
+                future = self._pool.submit(_run, task)
+        self._processes |= set(multiprocessing.active_children()) - before
+        return future
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether a task failed because its worker has gone, and should be submitted again. Raises WorkersLost where that has no end."""
+        gone = isinstance(error, BrokenExecutor | CancelledError | ConnectionError | EOFError)
+        if not gone and not type(error).__module__.startswith("distributed"):
+            return False
+        self._losses += 1
+        if self._losses > MOST_LOSSES * (self.count + 1):
+            raise WorkersLost(
+                "workers", f"end without a word, again and again ({type(error).__name__}).", "Give them more memory."
+            ) from error
+        return True
+
+    def stop(self) -> None:
+        """Ask the tasks in flight to return soon."""
+        if self._event is not None:
+            self._event.set()
+
+    def resident(self) -> int:
+        """Resident bytes of the processes started here."""
+        return sum(resident_bytes(process.pid) for process in self._processes)
+
+    def _end(self, deadline: float) -> None:
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            with suppress(ValueError):  # closed: it has ended
+                process.join(max(deadline - time.monotonic(), 0.0))
+                process.kill()
+        pool.shutdown(wait=True)
+        self._processes = set()
 
 
 def fan_out(
@@ -28,7 +136,7 @@ def fan_out(
 
     With one worker or one task everything runs here. A given executor is used as it is (and left open); otherwise `workers`
     processes are started. On KeyboardInterrupt the tasks in flight are asked to stop, their results are yielded, and the interrupt
-    is raised again.
+    is raised again. Tasks of workers that were lost are run again.
     """
     if executor is None and (workers < 2 or len(tasks) < 2):
         flag = None if budget is None else budget.interrupt
@@ -37,34 +145,41 @@ def fan_out(
                 return
             yield work(context, task, flag)
         return
-    if executor is not None:
-        yield from _collect([executor.submit(work, context, task, None) for task in tasks], None)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    event = spawn.Event()
-    with ProcessPoolExecutor(min(workers, len(tasks)), spawn, _enter, (work, context, event)) as pool:
-        with _one_thread_each(), _apart():
-            futures = [pool.submit(_run, task) for task in tasks]
-        yield from _collect(futures, event)
+    with Workers(work, context, min(workers, len(tasks)), executor) as pool:
+        yield from _collect(pool, tasks)
 
 
-def _collect(futures: list[Future], event: Any) -> Iterator[Any]:
-    pending = set(futures)
+def _collect(pool: Workers, tasks: Sequence[Any]) -> Iterator[Any]:
+    pending = {pool.submit(task): task for task in tasks}
     try:
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                yield future.result()
+                task = pending.pop(future)
+                error = error_of(future)
+                if error is None:
+                    yield future.result()
+                elif pool.lost(error):
+                    pending[pool.submit(task)] = task
+                else:
+                    raise error
     except (KeyboardInterrupt, GeneratorExit) as stop:
-        if event is not None:
-            event.set()
-        for future in futures:
+        pool.stop()
+        for future in pending:
             future.cancel()
         if isinstance(stop, KeyboardInterrupt):
             for future in pending:
-                if not future.cancelled():
+                if not future.cancelled() and error_of(future) is None:
                     yield future.result()
         raise
+
+
+def error_of(future: Future) -> BaseException | None:
+    """What a future that is done, or will be, failed with."""
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
 
 
 class _one_thread_each:
@@ -106,12 +221,25 @@ def _apart() -> Iterator[None]:
 
 
 def _enter(work: Work, context: Any, event: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, through the event
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # both may reach the whole group; the parent decides, through the event
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _worker.update(work=work, context=context, event=event)
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
 def _run(task: Any) -> Any:
-    return _worker["work"](_worker["context"], task, _worker["event"])
+    return None if task is None else _worker["work"](_worker["context"], task, _worker["event"])
+
+
+def _run_there(work: Work, context: Any, task: Any) -> Any:
+    return None if task is None else work(context, task, None)
 
 
 def default_workers() -> int:

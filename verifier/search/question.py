@@ -19,7 +19,8 @@ class Node:
 
     lower, upper (n,): the box of the piece; signs (h,) int8: 1 active, -1 inactive, 0 open; known: pre-activation bounds
     (lower (h,), upper (h,)) inherited from the parent; target: the disjunct or class asked about; bound: the proven upper bound
-    of the question's value on the piece; hints: what the question keeps for the children (slopes, multipliers, scores).
+    of the question's value on the piece; hints: what the question keeps for the children (slopes, multipliers, scores); model: which of
+    the things learnt (see `Question.learnt`) the pattern refers to.
     """
 
     lower: Array
@@ -29,6 +30,7 @@ class Node:
     known: tuple[Array, Array] | None = None
     bound: float = inf
     depth: int = 0
+    model: int = 0
     hints: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,6 +76,28 @@ class Question(ABC):
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """Finish a whole subtree, or None to branch instead."""
         return None
+
+    def until(self, deadline: float) -> None:  # noqa: B027
+        """From this instant of time.monotonic() on, bounds may be left as they stand, so that a time-out is answered in time."""
+
+    def notes(self) -> Any:
+        """What was learnt on the way that the answer needs, beyond bounds and witness: plain values and arrays."""
+        return None
+
+    def recall(self, notes: Any) -> None:  # noqa: B027
+        """Add the notes of the same question in another process, or of an earlier run."""
+
+    @property
+    def version(self) -> int:
+        """Counts how often `learnt` has changed."""
+        return 0
+
+    def learnt(self) -> Any:
+        """What open pieces refer to, without which they mean nothing in another process: plain values, arrays, classes of this project."""
+        return None
+
+    def learn(self, learnt: Any) -> None:  # noqa: B027
+        """Take over what the same question has learnt in another process, or in an earlier run; its pieces follow."""
 
     @abstractmethod
     def discards(self, bound: float, incumbent: float) -> bool:

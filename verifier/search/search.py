@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 from verifier.bracket import Status
+from verifier.search.alarm import TimeUp
 from verifier.search.budget import Budget
 from verifier.search.question import Node, Question, Witness
 
@@ -44,13 +45,15 @@ class Search:
     _frontier: dict[int, list[tuple[float, int, Node]]] = field(default_factory=dict)  # one heap, or one per target
     _aside: dict[int, float] = field(default_factory=dict)  # per target: the largest bound of its pieces that were put aside
     _working: list[Node] = field(default_factory=list)
+    _lent: dict[int, list[Node]] = field(default_factory=dict)
     _order: Any = field(default_factory=itertools.count)
 
     @property
     def upper(self) -> float:
         """The proven end: no piece can exceed it."""
         tops = [-lane[0][0] for lane in self._frontier.values() if lane]
-        top = max([-inf, *tops, *(node.bound for node in self._working)]) if self.started else inf
+        aside = [node.bound for part in (self._working, *self._lent.values()) for node in part]
+        top = max([-inf, *tops, *aside]) if self.started else inf
         return max(top, self.closed_bound, self.stuck_bound, self.lower)
 
     def upper_of(self, target: int) -> float:
@@ -65,11 +68,12 @@ class Search:
 
     @property
     def open_pieces(self) -> int:
-        return sum(map(len, self._frontier.values())) + len(self._working)
+        return sum(len(lane) for lane in self._frontier.values()) + len(self._working) + sum(len(part) for part in self._lent.values())
 
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
-        return [node for lane in self._frontier.values() for _, _, node in lane] + self._working
+        waiting = [node for lane in self._frontier.values() for _, _, node in lane]
+        return waiting + [node for part in (self._working, *self._lent.values()) for node in part]
 
     def offer(self, witness: Witness | None) -> None:
         """Take a verified witness, from an attack or a proposal, if it is better."""
@@ -88,19 +92,19 @@ class Search:
         self.started = True
 
     def restart(self, roots: list[Node]) -> None:
-        """Replace the open pieces by these, which cover them and are not yet bounded: the question has learnt to bound better.
-
-        A root's bound starts from what is already proved of its target.
+        """Replace the open pieces of the roots' targets by these, which cover them and are not yet bounded: the question has learnt
+        to bound them better. A root's bound starts from what is already proved of its target.
         """
-        proved: dict[int, float] = {}
+        proved: dict[int, float] = {root.target: -inf for root in roots}
         for node in self.frontier():
-            proved[node.target] = max(proved.get(node.target, -inf), node.bound)
+            if node.target in proved:
+                proved[node.target] = max(proved[node.target], node.bound)
         for root in roots:
-            root.bound = proved.get(root.target, -inf)
-        before = self.frontier()
-        self._frontier, self._working = {}, before  # should bounding be broken off, nothing is lost
-        self._admit(roots)
-        self._working = []
+            root.bound = proved[root.target]
+        bounded = self._bounded(roots)  # should this be broken off, the pieces are what they were
+        others = [node for node in self.frontier() if node.target not in proved]
+        self._frontier, self._working = {}, []
+        self._push([*others, *bounded])
 
     def step(self, budget: Budget) -> None:
         """Open one batch of the pieces with the largest bounds.
@@ -110,7 +114,7 @@ class Search:
         """
         self._put_back()
         for lane in self._frontier.values():
-            self._take(lane, 1 if self.fair else self.batch)
+            self._take(lane, 1 if self.fair else self.batch - len(self._working), self._working)
         children: list[Node] = []
         unopened = list(self._working)
         while unopened and not self.question.finished(self.lower, inf):
@@ -120,14 +124,14 @@ class Search:
         self._push(unopened)
         self._working.clear()
 
-    def _take(self, lane: list[tuple[float, int, Node]], count: int) -> None:
-        """Move up to `count` pieces with the largest bounds of the lane to those being worked on."""
+    def _take(self, lane: list[tuple[float, int, Node]], count: int, taken: list[Node]) -> None:
+        """Move up to `count` pieces with the largest bounds of the lane to those taken."""
         while lane and count:
             _, _, node = lane[0]
             if self.question.discards(node.bound, self.lower):
                 self._close(node, node.bound)
             else:
-                self._working.append(node)
+                taken.append(node)
                 count -= 1
             heapq.heappop(lane)
 
@@ -160,15 +164,17 @@ class Search:
 
     def _admit(self, nodes: list[Node]) -> None:
         """Bound new pieces, take their witnesses, and keep what is not discarded. A child's bound is never above its parent's."""
-        if not nodes:
-            return
-        inherited = [node.bound for node in nodes]
-        self._bound(nodes)
-        for node, bound in zip(nodes, inherited, strict=True):
-            node.bound = min(node.bound, bound)
-        self.bounded += len(nodes)
-        self.offer(self.question.propose(nodes, self.parameter))
-        self._push(nodes)
+        self._push(self._bounded(nodes))
+
+    def _bounded(self, nodes: list[Node]) -> list[Node]:
+        if nodes:
+            inherited = [node.bound for node in nodes]
+            self._bound(nodes)
+            for node, bound in zip(nodes, inherited, strict=True):
+                node.bound = min(node.bound, bound)
+            self.bounded += len(nodes)
+            self.offer(self.question.propose(nodes, self.parameter))
+        return nodes
 
     def _push(self, nodes: list[Node]) -> None:
         for node in nodes:
@@ -191,21 +197,59 @@ class Search:
     def run(self, budget: Budget, progress: Progress | None = None) -> Status:
         """Work until the question is answered, the budget ends or nothing is left. Ctrl-C returns INTERRUPTED."""
         try:
+            self.question.until(budget.end)
             if not self.started:
                 self.start(budget)
             while True:
                 if progress is not None:
                     progress(self)
-                if self.question.finished(self.lower, self.upper):
-                    return Status.DECIDED if self.open_pieces else Status.CLOSED
-                if not self.open_pieces:
-                    return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
-                stop = budget.exceeded()
+                stop = self.ended() or budget.exceeded()
                 if stop is not None:
                     return stop
                 self.step(budget)
+        except TimeUp:
+            return Status.TIMED_OUT
         except KeyboardInterrupt:
             return Status.INTERRUPTED
+
+    def ended(self) -> Status | None:
+        """How the search ended by itself, or None while there is something left to do."""
+        if self.question.finished(self.lower, self.upper):
+            return Status.DECIDED if self.open_pieces else Status.CLOSED
+        if not self.open_pieces:
+            return Status.UNDECIDED if self.stuck_bound > -inf else Status.CLOSED
+        return None
+
+    def lend(self, count: int) -> tuple[int, dict[str, Any]] | None:
+        """(a number for `settle`, the state of a search of its own): at most `count` pieces, those with the largest bounds. None: none.
+
+        Until they are settled the pieces stay in the bracket as they are: another search may go on from them, or be lost.
+        """
+        self._put_back()
+        number = next(self._order)
+        part = self._lent[number] = list[Node]()
+        for lane in self._frontier.values():
+            self._take(lane, count - len(part), part)
+        if not part:
+            del self._lent[number]
+            return None
+        alone = Search(self.question, lower=self.lower, witness=self.witness, parameter=self.parameter, started=True)
+        return number, alone.state() | {"frontier": part, "notes": None, "learnt": None}
+
+    def settle(self, number: int, state: dict[str, Any] | None) -> None:
+        """Take the state in which the search of a loan ended; None: it was lost, and its pieces are open as before."""
+        if state is None:
+            self._push(self._lent[number])
+        else:
+            self._push(state["frontier"])
+            self.offer(state["witness"])
+            if state["notes"] is not None:
+                self.question.recall(state["notes"])
+            self.closed_bound = max(self.closed_bound, state["closed_bound"])
+            self.stuck_bound = max(self.stuck_bound, state["stuck_bound"])
+            self.opened += state["opened"]
+            self.bounded += state["bounded"]
+        del self._lent[number]
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later in another process; give it to `restore`."""
@@ -219,12 +263,21 @@ class Search:
             "opened": self.opened,
             "bounded": self.bounded,
             "started": self.started,
+            "aside": dict(self._aside) if self.fair else {},
+            "notes": self.question.notes(),
+            "version": self.question.version,
+            "learnt": self.question.learnt(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of a search for the same question."""
         for name in ("lower", "witness", "parameter", "closed_bound", "stuck_bound", "opened", "bounded", "started"):
             setattr(self, name, state[name])
-        self._frontier, self._working = {}, []
+        if state["notes"] is not None:
+            self.question.recall(state["notes"])
+        if state["learnt"] is not None:
+            self.question.learn(state["learnt"])
+        self._aside = dict(state["aside"])
+        self._frontier, self._working, self._lent = {}, [], {}
         for node in state["frontier"]:
             self._keep(node)

@@ -16,6 +16,7 @@ import pickle
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -31,6 +32,9 @@ SCHEMA_VERSION = 1
 _APPLICATION = 0x74636572  # "tcer": marks the file as ours, so that no other database is ever written to
 _BUSY_SECONDS = 60.0
 _MISSING = object()
+_COMPRESSED_FROM = (
+    1 << 14
+)  # bytes; open pieces repeat each other: the fastest compression makes them a small part and costs less than writing
 _inherited: list[sqlite3.Connection] = []  # connections of a parent process: kept, since closing one here would disturb the parent
 
 Record = Any  # whatever JSON can hold: None, bool, int, float (infinities too), str, lists and dictionaries of these
@@ -93,12 +97,24 @@ class Store:
 
     def put_blob(self, key: str, value: object) -> None:
         """Pickle a value made of numpy arrays, plain values and this project's dataclasses."""
-        self._put(key, "blob", pickle.dumps(value, protocol=5))
+        data = pickle.dumps(value, protocol=5)
+        self._put(key, "blob", data if len(data) < _COMPRESSED_FROM else zlib.compress(data, 1))
 
     def get_blob(self, key: str, default: Any = None) -> Any:
         """The object written last under this key in this run, or `default`."""
         data = self._get(key, "blob")
-        return default if data is None else _Unpickler(data, self._place(key)).load()
+        if data is None:
+            return default
+        try:  # a pickle of this protocol begins with 0x80, compressed data with 0x78
+            return _Unpickler(data if data[:1] == b"\x80" else zlib.decompress(data), self._place(key)).load()
+        except (AttributeError, ImportError, IndexError, TypeError, ValueError, zlib.error, pickle.UnpicklingError) as error:
+            raise StoreError(self._place(key), f"was written by another version ({error}).", self._file.advice) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written inside is written as a whole: all of it survives a kill, or none of it."""
+        with self._file.transaction():
+            yield
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of this run that begin with `prefix`, ordered."""
@@ -165,6 +181,17 @@ class _File:
     def execute(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._lock, self._errors():
             return self._current().execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self.execute("BEGIN IMMEDIATE", ())
+                yield
+                self.execute("COMMIT", ())
+            finally:
+                if self._connection is not None and self._connection.in_transaction:
+                    self.execute("ROLLBACK", ())
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,69 @@
+"""An answer in time: whatever a call is doing when its time is up, it stops."""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from types import FrameType
+
+from verifier.search.budget import Budget
+
+# Seconds after the deadline: a search looks at the clock itself, between two steps, and seldom needs to be told.
+GRACE = 0.3
+AGAIN = 0.1
+
+
+class TimeUp(KeyboardInterrupt):
+    """Raised by `alarm`, between any two instructions of Python. What survives Ctrl-C survives this."""
+
+
+@contextmanager
+def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
+    """Raise TimeUp in this thread `grace` seconds after the end of the budget, and again until the block is left.
+
+    Work in compiled code is not cut short, nor is an import, which would leave half a module behind.
+    """
+    if not isfinite(budget.end):
+        yield
+        return
+    left, lock, thread = threading.Event(), threading.Lock(), threading.get_ident()
+
+    def watch() -> None:
+        wait = budget.remaining + grace
+        while not left.wait(max(wait, 0.0)):
+            wait = AGAIN
+            with lock:
+                if not left.is_set() and not _importing(sys._current_frames().get(thread)):
+                    _raise(thread, TimeUp)
+
+    watcher = threading.Thread(target=watch, name="alarm", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        _leave(left, lock, thread)
+
+
+def _leave(left: threading.Event, lock: threading.Lock, thread: int) -> None:
+    while True:
+        try:
+            with lock:
+                left.set()
+                _raise(thread, None)  # what was sent and has not arrived yet
+            return
+        except TimeUp:
+            continue
+
+
+def _raise(thread: int, kind: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
