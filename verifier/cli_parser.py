@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from problems.errors import InputError
 from verifier import __version__
+from verifier.search.budget import DEFAULT_MEMORY
 
 NORMS = {"1": 1.0, "2": 2.0, "inf": inf}
 CAPABILITIES = (
@@ -195,7 +196,9 @@ def _resumable(parser: argparse.ArgumentParser, what: str) -> None:
 def _everywhere(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="standard output carries JSON only, one object per line")
     parser.add_argument("--timeout", type=not_negative, metavar="S", help="seconds, then the bracket reached is the answer")
-    parser.add_argument("--memory", type=positive, metavar="GB", help="memory limit, with the same effect")
+    parser.add_argument(
+        "--memory", type=positive, metavar="GB", help=f"memory limit of a process, same effect (default {DEFAULT_MEMORY:g})"
+    )
     parser.add_argument("--workers", type=count, metavar="N", help="parallel workers (default: the cores of the machine)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where attacks run (default cpu)")
     parser.add_argument("--solver", default="auto", metavar="NAME", help="highs, gurobi, clarabel, ... (default auto)")

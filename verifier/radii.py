@@ -26,7 +26,7 @@ from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
@@ -174,7 +174,7 @@ def attacked_tasks(
 def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     """The radius of one sample: the search, started from the attack's point."""
     limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
-    budget = Budget(max(min(limits), 0.0) if limits else None, None if setting.memory is None else setting.memory * 1e9)
+    budget = Budget(max(min(limits), 0.0) if limits else None, bytes_of(setting.memory))
     if interrupt is not None:
         budget.interrupt = interrupt
     question = pose(setting, task)

@@ -19,10 +19,11 @@ from problems.maps import Array
 from problems.specification import Specification
 from verifier import options
 from verifier.bracket import Bracket, Status
+from verifier.piecewise import batch_bytes_within
 from verifier.property import METHODS, Property
 from verifier.schedule import Schedule
 from verifier.search.alarm import TimeUp, alarm
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
@@ -82,11 +83,12 @@ def verify(
     )  # fmt: skip
     if method not in METHODS:
         raise InputError("method", f"{method!r} is not known.", f"Choose one of {', '.join(METHODS)}.")
-    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    budget = Budget(timeout, bytes_of(memory))
     try:
         with alarm(budget):
             asked = _property(network, specification, method, solver, semantics)
             question = asked.violation
+            question.batch_bytes = batch_bytes_within(bytes_of(memory))
             fingerprint = asked.fingerprint(seed=seed, device=device) if resume is not None else ""
     except TimeUp:
         nothing = Bracket("max", -inf, inf, Status.TIMED_OUT, None, semantics, budget.elapsed)

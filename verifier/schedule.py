@@ -128,7 +128,7 @@ class Schedule:
     def _tightened(self, first: int, budget: Budget) -> Condensed:
         work = Tightening(
             self.question.model(first), self.question.targets[first].region, self.stage.rounds, self.question.solver,
-            self.search.executor, self.search.workers,
+            self.question.batch_bytes, self.search.executor, self.search.workers,
         )  # fmt: skip
         task = (self.stage.rounds, first)
         if self.kept is not None and self.kept["extra"]["task"] == task:

@@ -21,7 +21,7 @@ from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
 from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.executors import default_workers, fan_out
 
 __all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
@@ -85,7 +85,7 @@ def dro(
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
     )  # fmt: skip
-    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    budget = Budget(timeout, bytes_of(memory))
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
