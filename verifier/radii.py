@@ -30,7 +30,10 @@ from verifier.search.budget import Budget, bytes_of
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
+from verifier.sharpening import Sharpening
 
+# Seconds of search before neurons are tightened.
+QUICK_SECONDS = 1.0
 # Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
 LARGEST_RADIUS = 1e6
 
@@ -189,8 +192,9 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
     while True:
-        search = _search(replace(question, limit=limit, models={}, current={}), incumbent)
-        status = search.run(budget)
+        posed = replace(question, limit=limit, models={}, current={})
+        search = _search(posed, incumbent)
+        status = _answered(search, posed, budget)
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -255,6 +259,14 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     search.offer(incumbent)
     question.root_parameter = search.parameter
     return search
+
+
+def _answered(search: Search, question: Nearest, budget: Budget) -> Status:
+    """Search; what takes longer than a moment is worth tighter neurons first."""
+    status: Status | None = search.run(budget.part(QUICK_SECONDS))
+    if status is Status.TIMED_OUT and not budget.exceeded():
+        status = Sharpening(question, search, budget, solver=question.solver).run()
+    return search.run(budget) if status is None else status
 
 
 def _bracket(
