@@ -19,6 +19,7 @@ from problems.errors import SpecificationError
 from problems.network import Network
 from problems.regions.base import Region
 from problems.rounding import is_float64, round_up
+from problems.tensors import Tensor
 
 Array = np.ndarray
 Number = float | Fraction
@@ -96,12 +97,21 @@ class Disjunct:
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """A disjunction of disjuncts over n = input_size inputs and K = output_size logits; disjuncts of one box share one region object."""
+    """A disjunction of disjuncts over n = input_size inputs and K = output_size logits; disjuncts of one box share one region object.
+
+    `tensors`: the input and the output tensor that a VNN-LIB 2.0 file declares; none for every other specification.
+    """
 
     disjuncts: tuple[Disjunct, ...]
     input_size: int
     output_size: int
     source: Path | None = field(default=None)
+    tensors: tuple[Tensor, ...] = field(default=())
+
+    @property
+    def semantics(self) -> str:
+        """'float32' where the file declares its tensors so: VNN-LIB 2.0 then asks for answers about float32 arithmetic. Else 'real'."""
+        return "float32" if any(tensor.element_type == "float32" for tensor in self.tensors) else "real"
 
     @property
     def name(self) -> str:
@@ -134,6 +144,13 @@ class Specification:
                     f"speaks of {here} {what}, but the network '{network.name}' has {there}.",
                     "Give the property of this network.",
                 )
+
+        if self.semantics == "float32" and network.precision != "float32":
+            raise SpecificationError(
+                self.name,
+                f"declares float32, but the network '{network.name}' computes in {network.precision}.",
+                "Declare the tensors as real to have the answer for real numbers.",
+            )
 
     def _containing(self, x: Sequence[Number] | Array) -> Iterable[Disjunct]:
         inside: dict[int, bool] = {}

@@ -109,7 +109,7 @@ def _verify(options: Namespace, output: Output) -> None:
     if witness is not None and verdict.witness_output is not None:
         from problems.vnnlib import format_witness
 
-        text += "\n" + format_witness(witness, verdict.witness_output)
+        text += "\n" + format_witness(witness, verdict.witness_output, verdict.tensors)
     output.answer(record, text)
     if verdict.verdict not in ("sat", "unsat"):
         output.message(f"{verdict.reason} The largest violation lies in [{at_least(bracket.lower)}, {at_most(bracket.upper)}].")
@@ -226,11 +226,11 @@ def _capabilities() -> dict[str, bool | tuple[str, ...]]:
 
     return {
         "onnx-opset-versions": (str(OLDEST_OPSET), "21"),
-        # "real": proved is what the stored weights do as exact numbers.
-        "onnx-element-types": ("real",),
+        # "real": proved is what the stored weights do as exact numbers; "float32": what they do in float32, in any order of summation.
+        "onnx-element-types": ("real", "float32"),
         "onnx-operators": tuple(sorted(HANDLERS)),
         "onnx-operators-unsat-proofs": (),
-        "vnnlib-versions": ("1.0", "1.0"),
+        "vnnlib-versions": ("1.0", "2.0"),
         "hidden-node-theories": ("NH",),
         "multiple-input-output-theories": ("SIO",),
         "multiple-network-theories": ("SNET",),

@@ -12,8 +12,9 @@ from typing import NoReturn
 
 from problems.errors import SpecificationError
 
-# A comment, a parenthesis, a quoted symbol or string (in set-info), or an atom.
-_TOKEN = re.compile(r';[^\n]*|[()]|\|[^|]*\||"[^"]*"|[^\s();]+')
+# A comment, a parenthesis, a quoted symbol or string (in set-info), an atom (with the brackets behind it: 'X[0, 3]' of VNN-LIB 2.0 is
+# one token, 'float32 [1,5]' too), or a bracket that stands alone.
+_TOKEN = re.compile(r';[^\n]*|[()]|\|[^|]*\||"[^"]*"|[^\s();\[\]]+(?:\s*\[[^\[\]();]*\])?|[\[\]]')
 END = ""  # stands after the last token
 
 

@@ -269,12 +269,12 @@ def test_supports(capsys: pytest.CaptureFixture) -> None:
     assert main(["supports", "--onnx-operators"]) == 0
     assert {"Gemm", "Conv", "Relu", "BatchNormalization"} <= set(capsys.readouterr().out.split())
     assert main(["supports", "--vnnlib-versions"]) == 0
-    assert capsys.readouterr().out == "1.0\n1.0\n"
+    assert capsys.readouterr().out == "1.0\n2.0\n"
     assert main(["supports", "--unsat-proofs"]) == 0
     assert capsys.readouterr().out == "false\n"
     assert main(["supports", "--json"]) == 0
     (everything,) = answers(capsys)
-    assert everything["onnx-element-types"] == ["real"]
+    assert everything["onnx-element-types"] == ["real", "float32"]
     assert main(["supports", "--everything"]) == 2
 
 
