@@ -145,11 +145,13 @@ class Specification:
                     "Give the property of this network.",
                 )
 
+    def check_precision(self, network: Network) -> None:
+        """SpecificationError where tensors are declared float32, but the network computes in another precision."""
         if self.semantics == "float32" and network.precision != "float32":
             raise SpecificationError(
                 self.name,
                 f"declares float32, but the network '{network.name}' computes in {network.precision}.",
-                "Declare the tensors as real to have the answer for real numbers.",
+                "Ask about real numbers: --semantics real, or tensors declared as real.",
             )
 
     def _containing(self, x: Sequence[Number] | Array) -> Iterable[Disjunct]:

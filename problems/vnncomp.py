@@ -54,6 +54,14 @@ def read_instances(folder: str | Path) -> tuple[Instance, ...]:
     return tuple(instances)
 
 
+def stored(path: Path) -> Path | None:
+    """The file at the path, with .gz behind its name, or without; None where there is neither."""
+    for name in (path.name, path.name + ".gz", _plain(path.name)):
+        if name and path.with_name(name).is_file():
+            return path.with_name(name)
+    return None
+
+
 def _read_truths(table: Path) -> dict[tuple[str, str], str]:
     lines = _lines(table)
     header = lines[0][1] if lines else []
@@ -89,9 +97,9 @@ def _lines(table: Path) -> list[tuple[int, list[str]]]:
 
 
 def _existing(folder: Path, name: str, place: str) -> Path:
-    for candidate in (name, name + ".gz", _plain(name)):
-        if name and (folder / candidate).is_file():
-            return folder / candidate
+    path = stored(folder / name) if name else None
+    if path is not None:
+        return path
     raise SpecificationError(place, f"'{name}' does not exist in the folder.", "Paths are relative to the folder of instances.csv.")
 
 
