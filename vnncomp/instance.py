@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 if the instance is ready, or if the results file holds an answer."""
     started = time.monotonic()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the program
     forms = {"prepare": "prepare v1 CATEGORY ONNX VNNLIB", "run": "run v1 CATEGORY ONNX VNNLIB RESULTS TIMEOUT"}
     form = forms.get(arguments[0] if arguments else "")
     if form is None or len(arguments) != len(form.split()):

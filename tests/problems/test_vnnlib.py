@@ -338,6 +338,30 @@ def test_files_plain_and_compressed(tmp_path: Path) -> None:
         assert specification.disjuncts[0].coefficients.tolist() == [[-1, 0]]
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_every_line_ending_ends_a_comment(ending: str) -> None:
+    """A condition after a comment must not be lost: without it the whole box would be unsafe."""
+    text = f"{DECLARED}\n; the box\n{BOX}\n; and the outputs\n(assert (>= Y_0 1))\n(assert (>= Y_0 1)\n"
+    read = vnnlib.parse_text(text[: text.rindex("(assert")].replace("\n", ending))
+    assert not read.is_violated([0, 0], [0, 0])
+    assert read.is_violated([0, 0], [1, 0])
+    with pytest.raises(SpecificationError, match=r"^property, line 10, column 1: unbalanced"):
+        vnnlib.parse_text(text.replace("\n", ending))
+
+
+def test_files_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are small until they are unpacked."""
+    text = f"{DECLARED}\n{BOX}\n(assert (>= Y_0 1))\n"
+    monkeypatch.setattr("problems.vnnlib.lexer.MAX_BYTES", len(text))
+    for file, content in ((tmp_path / "p.vnnlib", text), (tmp_path / "p.vnnlib.gz", text)):
+        pack = gzip.compress if file.suffix == ".gz" else bytes
+        file.write_bytes(pack(content.encode()))
+        assert vnnlib.read(file).input_size == 2
+        file.write_bytes(pack(content.encode() + b"\n" * 1_000_000))
+        with pytest.raises(SpecificationError, match=f"is larger than {len(text)} bytes"):
+            vnnlib.read(file)
+
+
 @pytest.mark.parametrize(
     ("folder", "inputs", "outputs", "files"),
     [("acasxu", 5, 5, 10), ("mnist_fc", 784, 10, 30), ("oval21", 3072, 10, 30), ("sri_resnet_a", 3072, 10, 72)],

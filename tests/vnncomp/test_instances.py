@@ -164,6 +164,13 @@ def test_wrong_time_limits(limit: str, tmp_path: Path) -> None:
     assert limit.encode() in done.stderr
 
 
+def test_without_standard_streams(image: tuple, tmp_path: Path) -> None:
+    script = f"'{TOOL}/run_instance.sh' v1 test '{bundled.path('digits-16x2')}' p.vnnlib out.txt 60 <&- >&- 2>&-"
+    write(tmp_path / "p.vnnlib", "1.0", image, 0.01)
+    assert subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment(str(tmp_path)), check=False, timeout=120).returncode == 0
+    assert (tmp_path / "out.txt").read_text() == "unsat\n"
+
+
 def test_leftovers_are_ended(tmp_path: Path) -> None:
     """A process of an earlier run of the same session is killed, one of another session is not."""
     command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
