@@ -23,6 +23,7 @@ from benchmarks.results import HEADING, OURS, Result, append, begin, line_of, re
 from benchmarks.rivals import Rival, chosen, compare, unpacked, verdict_of
 from problems.errors import InputError
 from problems.vnncomp import Instance, read_instances
+from verifier.cli_parser import count, positive
 from verifier.search.executors import default_workers
 
 LISTS = Path(__file__).resolve().parent / "lists"
@@ -39,19 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_all(options)
     except InputError as error:
         print(f"benchmarks.verify: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"benchmarks.verify: {error.filename or 'output'}: {error.strerror or error}.", file=sys.stderr)
+    return 2
 
 
 def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(prog="python -m benchmarks.verify", description=(__doc__ or "").partition("\n")[0])
     described.add_argument("folder", nargs="?", type=Path, help="a folder with an instances.csv, or a folder of such folders")
-    described.add_argument("--timeout", type=float, metavar="SECONDS", help="cap on the time limits of the instances")
-    described.add_argument("--memory", type=float, metavar="GB", help="memory limit of each instance")
+    described.add_argument("--timeout", type=positive, metavar="SECONDS", help="cap on the time limits of the instances")
+    described.add_argument("--memory", type=positive, metavar="GB", help="memory limit of each instance")
     described.add_argument("--list", metavar="NAME", help="the instances in benchmarks/lists/NAME.txt or in a file")
     described.add_argument("--only", metavar="TEXT", default="", help="instances whose 'benchmark, network, property' contains the text")
-    described.add_argument("--every", type=int, metavar="K", default=1, help="every K-th of these")
-    described.add_argument("--limit", type=int, metavar="N", help="at most N of these")
-    described.add_argument("--jobs", type=int, metavar="J", default=1, help="instances at a time; they share the cores (default 1)")
+    described.add_argument("--every", type=count, metavar="K", default=1, help="every K-th of these")
+    described.add_argument("--limit", type=count, metavar="N", help="at most N of these")
+    described.add_argument("--jobs", type=count, metavar="J", default=1, help="instances at a time; they share the cores (default 1)")
     described.add_argument("--output", type=Path, metavar="CSV", help="append results here, and skip what is already there")
     described.add_argument("--method", default="auto", help="as for tightcert verify")
     described.add_argument("--rivals", metavar="NAMES", default="", help="other verifiers to run beside, separated by commas")
@@ -61,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_all(options: argparse.Namespace) -> int:
-    if options.folder is None or options.every < 1 or options.jobs < 1:
-        raise InputError("arguments", "need a folder, and --every and --jobs of at least 1.", "See --help.")
+    if options.folder is None:
+        raise InputError("arguments", "need a folder.", "See --help.")
     rivals = chosen(options.rivals)
     for rival in rivals:
         rival.command(Path(), Path(), 1.0)  # is it installed?

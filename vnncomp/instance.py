@@ -15,7 +15,6 @@ The search runs in a process of its own, so that the answer is written in time w
 loaded here.
 """
 
-import ast
 import multiprocessing
 import os
 import signal
@@ -96,32 +95,16 @@ def read(onnx: str, vnnlib: str) -> "tuple[Network, Specification]":
     from problems import readers
     from problems import vnnlib as properties
     from problems.errors import InputError
-    from problems.vnncomp import stored
+    from problems.vnncomp import network_field, stored
 
-    path = network_path(onnx)
     try:
-        network = readers.load(stored(Path(path)) or Path(path))
+        path = Path(network_field(onnx))
+        network = readers.load(stored(path) or path)
         specification = properties.read(stored(Path(vnnlib)) or Path(vnnlib))
         specification.check_network(network)
     except InputError as error:
         raise RefusedError(str(error)) from None
     return network, specification
-
-
-def network_path(onnx: str) -> str:
-    """The path in ONNX, which may be a list of (name, path). RefusedError for more than one network."""
-    if not onnx.lstrip().startswith("["):
-        return onnx
-    try:
-        # As bytes, one character each: names need not be of the locale's encoding.
-        pairs = [
-            (name, os.fsdecode(path.encode("latin-1"))) for name, path in ast.literal_eval(os.fsencode(onnx.strip()).decode("latin-1"))
-        ]
-    except (SyntaxError, ValueError, TypeError, AttributeError, MemoryError, RecursionError):
-        return onnx  # a name that begins with a bracket
-    if len(pairs) != 1:
-        raise RefusedError(f"{len(pairs)} networks: properties that relate several networks are not supported.")
-    return pairs[0][1]
 
 
 # --- run ------------------------------------------------------------------------------------------------------------------------------

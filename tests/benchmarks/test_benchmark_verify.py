@@ -61,6 +61,22 @@ def test_benchmark_program_refuses_bad_input(tmp_path: Path, capsys: pytest.Capt
     assert "instances.csv" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--timeout", "nan"), ("--timeout", "0"), ("--limit", "-1"), ("--every", "0"), ("--jobs", "x")]
+)
+def test_benchmark_program_refuses_bad_numbers(option: str, value: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        program.main([str(folder), option, value])
+    assert caught.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main([str(folder), "--output", str(folder)]) == 2
+    assert program.main([str(folder), "--output", str(folder / "relu.onnx" / "out.csv")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_failing_instance_is_an_error_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "relu.onnx").write_bytes(b"broken")
     assert program.main([str(folder), "--limit", "1"]) == 0

@@ -98,7 +98,7 @@ def test_compressed_files_odd_names_and_another_locale(image: tuple, tmp_path: P
         assert played.result == "unsat", played.messages
     several = play(repr([*network, ("M", "m.onnx")]), str(specification), 60.0, folder)
     assert several.result == "prepare_instance_error_1"
-    assert "2 networks" in several.messages
+    assert "names 2 networks" in several.messages
 
 
 @pytest.mark.parametrize("limit", [0.01, 1.5])
@@ -154,6 +154,16 @@ def test_wrong_arguments(arguments: tuple[str, ...], tmp_path: Path) -> None:
         assert done.stderr.startswith(b"tightcert: ")
     assert not (tmp_path / "out.txt").exists()
     assert subprocess.run([TOOL / "install_tool.sh", "v2"], capture_output=True, check=False).returncode == 1
+
+
+def test_installation_is_the_work_of_the_makefile() -> None:
+    """What it would do on a machine without tightcert; nothing is installed here."""
+    done = subprocess.run(
+        [TOOL / "install_tool.sh", "v1"], env=os.environ | {"MAKEFLAGS": "-n -B"}, capture_output=True, text=True, check=True
+    )
+    assert "-m venv .venv" in done.stdout
+    assert "pip install" in done.stdout
+    assert "verifier.warm" in done.stdout
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "soon"])
