@@ -109,11 +109,6 @@ class Specification:
     tensors: tuple[Tensor, ...] = field(default=())
 
     @property
-    def semantics(self) -> str:
-        """'float32' where the file declares its tensors so: VNN-LIB 2.0 then asks for answers about float32 arithmetic. Else 'real'."""
-        return "float32" if any(tensor.element_type == "float32" for tensor in self.tensors) else "real"
-
-    @property
     def name(self) -> str:
         """The file it came from, for messages."""
         return str(self.source) if self.source else "specification"
@@ -136,7 +131,7 @@ class Specification:
         return max((disjunct.margin(z, x) for disjunct in self._containing(x)), default=None)
 
     def check_network(self, network: Network) -> None:
-        """SpecificationError when the specification does not fit the network's number of inputs or outputs."""
+        """SpecificationError when the specification does not fit the network's number of inputs or outputs, or the declared precision."""
         for what, here, there in (("inputs", self.input_size, network.input_size), ("outputs", self.output_size, network.output_size)):
             if here != there:
                 raise SpecificationError(
@@ -144,14 +139,12 @@ class Specification:
                     f"speaks of {here} {what}, but the network '{network.name}' has {there}.",
                     "Give the property of this network.",
                 )
-
-    def check_precision(self, network: Network) -> None:
-        """SpecificationError where tensors are declared float32, but the network computes in another precision."""
-        if self.semantics == "float32" and network.precision != "float32":
+        declared = {tensor.element_type for tensor in self.tensors} - {"real", network.precision}
+        if declared:
             raise SpecificationError(
                 self.name,
-                f"declares float32, but the network '{network.name}' computes in {network.precision}.",
-                "Ask about real numbers: --semantics real, or tensors declared as real.",
+                f"declares {declared.pop()}, but the network '{network.name}' computes in {network.precision}.",
+                "Declare the tensors as real: the answer is about real numbers.",
             )
 
     def _containing(self, x: Sequence[Number] | Array) -> Iterable[Disjunct]:

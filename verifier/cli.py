@@ -111,6 +111,10 @@ def _verify(options: Namespace, output: Output) -> None:
 
         text += "\n" + format_witness(witness, verdict.witness_output, verdict.tensors)
     output.answer(record, text)
+    if options.semantics == "real" and any(tensor.element_type != "real" for tensor in verdict.tensors):
+        output.message(
+            "The property declares float32. The answer is about real numbers, its witness replayed in float32 (see --semantics)."
+        )
     if verdict.verdict not in ("sat", "unsat"):
         output.message(f"{verdict.reason} The largest violation lies in [{at_least(bracket.lower)}, {at_most(bracket.upper)}].")
 
@@ -226,8 +230,8 @@ def _capabilities() -> dict[str, bool | tuple[str, ...]]:
 
     return {
         "onnx-opset-versions": (str(OLDEST_OPSET), "21"),
-        # "real": proved is what the stored weights do as exact numbers; "float32": what they do in float32, in any order of summation.
-        "onnx-element-types": ("real", "float32"),
+        # "real": proved is what the stored weights do as exact numbers.
+        "onnx-element-types": ("real",),
         "onnx-operators": tuple(sorted(HANDLERS)),
         "onnx-operators-unsat-proofs": (),
         "vnnlib-versions": ("1.0", "2.0"),

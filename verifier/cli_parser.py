@@ -119,7 +119,6 @@ def _verify(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
     _resumable(parser, "the search")
     _everywhere(parser)
-    parser.set_defaults(semantics=None)  # what the property asks for
 
 
 def _radius(commands: argparse._SubParsersAction) -> None:
@@ -205,6 +204,4 @@ def _everywhere(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", default="auto", metavar="NAME", help="highs, gurobi, clarabel, ... (default auto)")
     parser.add_argument("--tolerance", type=not_negative, default=1e-6, metavar="T", help="relative gap at which to stop (default 1e-6)")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default 0)")
-    parser.add_argument(
-        "--semantics", choices=("real", "float32"), default="real", help="what the answer is about (default real, or as SPEC says)"
-    )
+    parser.add_argument("--semantics", choices=("real", "float32"), default="real", help="what the answer is about (default real)")

@@ -206,8 +206,8 @@ def test_no_text_breaks_the_reader(noise: str, at: int) -> None:
 def test_float32_of_a_network_that_computes_in_float64() -> None:
     network = sequential([Dense(np.ones((2, 2)))], [np.zeros(2)], precision="float64")
     with pytest.raises(SpecificationError, match="declares float32"):
-        spec("(assert (>= Y[0,0] 1))").check_precision(network)
-    spec("(assert (>= Y[0,0] 1))", head=HEAD.replace("float32", "real")).check_precision(network)
+        spec("(assert (>= Y[0,0] 1))").check_network(network)
+    spec("(assert (>= Y[0,0] 1))", head=HEAD.replace("float32", "real")).check_network(network)
 
 
 # --- witnesses ----------------------------------------------------------------------------------------------------------------------
