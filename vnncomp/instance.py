@@ -19,16 +19,18 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from math import isfinite
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from problems.network import Network
     from problems.specification import Specification
 
@@ -118,50 +120,49 @@ def run(onnx: str, vnnlib: str, results: str, limit: str, *, started: float) -> 
     if not (isfinite(timeout) and timeout > 0):
         complain(f"the time limit '{limit}' is not a positive number of seconds.")
         return write(results, "error")
-    with tempfile.TemporaryDirectory(prefix="tightcert-", ignore_cleanup_errors=True) as folder:
-        answer = supervised(onnx, vnnlib, Path(folder) / "answer", started + timeout)
-    return write(results, answer)
+    return write(results, supervised(onnx, vnnlib, started + timeout))
 
 
-def supervised(onnx: str, vnnlib: str, file: Path, deadline: float) -> str:
+def supervised(onnx: str, vnnlib: str, deadline: float) -> str:
     """The answer of a search in a process of its own that is ended LATE seconds after the deadline (of time.monotonic)."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminate)
-    sys.stdout.flush()
-    search = multiprocessing.get_context("fork").Process(target=work, args=(onnx, vnnlib, file, deadline))
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    search = context.Process(target=work, args=(onnx, vnnlib, sender, deadline))
     search.start()
+    answer = "timeout"
     try:
-        search.join(max(0.0, deadline + LATE - time.monotonic()))
-        ended = search.exitcode is not None
+        if wait([receiver, search.sentinel], max(0.0, deadline + LATE - time.monotonic())):
+            answer = receiver.recv() if receiver.poll() else "error"
+    except EOFError:
+        answer = "error"
     except KeyboardInterrupt:
-        ended = False
-    if not ended:
-        with suppress(ProcessLookupError):
-            os.killpg(search.pid or 0, signal.SIGKILL)
+        pass
+    # What it still does does not matter any more; without an answer its status does.
+    search.join(1.0 if answer == "error" else 0.0)
+    if answer == "error" and search.exitcode:
+        print(f"tightcert: the search ended with status {search.exitcode} and without an answer.", file=sys.stderr)
+    with suppress(ProcessLookupError):
+        os.killpg(search.pid or 0, signal.SIGKILL)
+    search.kill()  # should it not have a group yet
     search.join()
-    with suppress(OSError):
-        return file.read_text(encoding="utf-8")
-    if not ended:
-        return "timeout"
-    print(f"tightcert: the search ended with status {search.exitcode} and without an answer.", file=sys.stderr)
-    return "error"
+    return answer
 
 
-def work(onnx: str, vnnlib: str, file: Path, deadline: float) -> None:
-    """The search: writes the answer into the file, whole or not at all."""
+def work(onnx: str, vnnlib: str, sender: "Connection[str, str]", deadline: float) -> None:
+    """The search: sends the answer."""
     os.setsid()  # a group of its own, which is killed with all its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         answer = decide(onnx, vnnlib, deadline)
     except RefusedError as error:
-        print(f"tightcert: {error}", file=sys.stderr)
+        print(f"tightcert: {error}", file=sys.stderr, flush=True)
         answer = "error"
-    part = file.with_suffix(".part")
-    part.write_text(answer, encoding="utf-8")
-    part.replace(file)
+    sender.send(answer)
 
 
 def decide(onnx: str, vnnlib: str, deadline: float) -> str:

@@ -202,8 +202,9 @@ def test_leftovers_are_ended(tmp_path: Path) -> None:
         other.wait()
 
 
-def test_a_terminated_run_leaves_no_process(tmp_path: Path) -> None:
-    """SIGTERM, as `timeout` sends it: the search ends, and the results file says timeout."""
+@pytest.mark.parametrize(("killed", "result"), [("tool", "timeout"), ("search", "error")])
+def test_an_ended_run_leaves_an_answer_and_no_process(killed: str, result: str, tmp_path: Path) -> None:
+    """SIGTERM to the tool, as `timeout` sends it; SIGKILL to the search, as a system out of memory does."""
     arguments = ["v1", "test", str(bundled.path("digits-conv")), str(hard(tmp_path)), "out.txt", "100"]
     process = subprocess.Popen([TOOL / "run_instance.sh", *arguments], cwd=tmp_path, env=environment(str(tmp_path)))
     try:
@@ -211,12 +212,15 @@ def test_a_terminated_run_leaves_no_process(tmp_path: Path) -> None:
         while len(marked(str(tmp_path))) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        if killed == "tool":
+            process.send_signal(signal.SIGTERM)
+        else:
+            os.kill(next(number for number in marked(str(tmp_path)) if number != process.pid), signal.SIGKILL)
         assert process.wait(10) == 0
     finally:
         process.kill()
         process.wait()
-    assert (tmp_path / "out.txt").read_text() == "timeout\n"
+    assert (tmp_path / "out.txt").read_text() == f"{result}\n"
     assert marked(str(tmp_path)) == []
 
 
