@@ -7,7 +7,7 @@ if [ "${1-}" != v1 ]; then
 	echo "install_tool.sh: the first argument is the version v1, not '${1-}'." >&2
 	exit 1
 fi
-ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+ROOT="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 
 python_of_the_machine() {
 	for name in python3.11 python3.12 python3.13 python3; do

@@ -174,8 +174,11 @@ def test_wrong_time_limits(limit: str, tmp_path: Path) -> None:
     assert limit.encode() in done.stderr
 
 
-def test_without_standard_streams(image: tuple, tmp_path: Path) -> None:
-    script = f"'{TOOL}/run_instance.sh' v1 test '{bundled.path('digits-16x2')}' p.vnnlib out.txt 60 <&- >&- 2>&-"
+def test_through_a_link_and_without_standard_streams(image: tuple, tmp_path: Path) -> None:
+    """And modules of the current folder are not loaded instead of the tool's."""
+    (tmp_path / "linked.sh").symlink_to(TOOL / "run_instance.sh")
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    script = f"./linked.sh v1 test '{bundled.path('digits-16x2')}' p.vnnlib out.txt 60 <&- >&- 2>&-"
     write(tmp_path / "p.vnnlib", "1.0", image, 0.01)
     assert subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment(str(tmp_path)), check=False, timeout=120).returncode == 0
     assert (tmp_path / "out.txt").read_text() == "unsat\n"
