@@ -10,7 +10,6 @@ from problems.errors import InputError
 from verifier.report.machine import machine, versions
 
 OURS = "tightcert"
-FAILED = ("error", "killed")  # verdicts of a tool that gave none
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,11 @@ def _totals(part: Sequence[Result]) -> str:
     solved = sum(result.solved for result in part)
     proved = sum(result.verdict == "unsat" for result in part)
     wrong = sum(result.wrong for result in part)
-    errors = sum(result.verdict in FAILED for result in part)
+    errors, killed = (sum(result.verdict == verdict for result in part) for verdict in ("error", "killed"))
     cpu, wall = sum(result.cpu for result in part), sum(result.wall for result in part)
     peak = max((result.memory for result in part), default=0.0)
     return (
-        f"solved {solved} of {len(part)} ({proved} unsat, {solved - proved} sat), wrong {wrong}, errors {errors}; "
+        f"solved {solved} of {len(part)} ({proved} unsat, {solved - proved} sat), wrong {wrong}, errors {errors}, killed {killed}; "
         f"wall {wall:.1f} s, cpu {cpu:.1f} s, peak memory {peak:.0f} MB"
     )
 

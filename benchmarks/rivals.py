@@ -22,7 +22,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.accounting import Finished
-from benchmarks.results import FAILED, OURS, Result
+from benchmarks.results import OURS, Result
 from problems.errors import InputError
 from problems.vnncomp import Instance
 
@@ -118,12 +118,13 @@ def compare(results: Sequence[Result], rival: Rival) -> str:
         for mine in (True, False)
         for other in (True, False)
     }
-    failed = sum(b.verdict in FAILED for _, b in pairs)
+    failed = sum(b.verdict == "error" for _, b in pairs)
+    late = sum(b.verdict in ("timed-out", "killed") for _, b in pairs)
     wrong = sum(b.wrong for _, b in pairs)
     lines = [
         f"against {rival.name} {rival.version} on {len(pairs)} instances: both solved {solved[True, True]}, "
         f"only {OURS} {solved[True, False]}, only {rival.name} {solved[False, True]}, neither {solved[False, False]}; "
-        f"{rival.name} failed on {failed} and was wrong on {wrong}"
+        f"{rival.name} ran out of time on {late}, failed on {failed} and was wrong on {wrong}"
     ]
     both = [(a, b) for a, b in pairs if a.solved and b.solved and not a.wrong and not b.wrong]
     for what in ("cpu", "wall") if both else ():

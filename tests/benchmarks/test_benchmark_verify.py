@@ -143,8 +143,11 @@ def test_rivals_run_beside_and_failures_are_failures(folder: Path, rival: rivals
     }
     assert verdicts["two.vnnlib", "guess"].note == "exit status 1: AssertionError: no idea"
     shown = capsys.readouterr().out
-    assert "guess, tiny: solved 1 of 2 (0 unsat, 1 sat), wrong 0, errors 1" in shown
-    assert "against guess 1.0 on 2 instances: both solved 1, only tightcert 0, only guess 0, neither 1; guess failed on 1" in shown
+    assert "guess, tiny: solved 1 of 2 (0 unsat, 1 sat), wrong 0, errors 1, killed 0" in shown
+    assert (
+        "against guess 1.0 on 2 instances: both solved 1, only tightcert 0, only guess 0, neither 1; guess ran out of time on 0, failed on 1"
+        in shown
+    )
     mine, other = verdicts["half.vnnlib", "tightcert"], verdicts["half.vnnlib", "guess"]
     assert f"medians {mine.cpu:.2f} s and {other.cpu:.2f} s, ratio {other.cpu / mine.cpu:.2f}" in shown
     assert program.main([str(folder), "--rivals", "guess", "--output", str(output)]) == 1
@@ -201,7 +204,10 @@ def test_times_over_several_instances() -> None:
     measured = [result(name, tool, verdict, cpu, "unsat" if name == "f" else "")
                 for name, *both in rows for tool, verdict, cpu in (("tightcert", *both[:2]), ("maraboupy", *both[2:]))]  # fmt: skip
     shown = rivals.compare(measured, rivals.RIVALS["maraboupy"]).splitlines()
-    assert "both solved 3, only tightcert 2, only maraboupy 0, neither 1; maraboupy failed on 1 and was wrong on 1" in shown[0]
+    assert (
+        "both solved 3, only tightcert 2, only maraboupy 0, neither 1; maraboupy ran out of time on 1, failed on 1 and was wrong on 1"
+        in shown[0]
+    )
     assert shown[1] == ("  cpu where both solved: medians 2.00 s and 9.00 s, ratio 4.50; sums 6.0 s and 23.0 s, ratio 3.83")
     assert "ratio 4.50" in shown[2]
 
