@@ -114,7 +114,7 @@ def build() -> Parser:
 
 def _verify(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("verify", help="is a VNN-LIB property true of a network?")
-    parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0, plain or .gz")
+    parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0 or 2.0, plain or .gz")
     _network(parser)
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
     _resumable(parser, "the search")

@@ -17,6 +17,7 @@ from problems import readers, vnnlib
 from problems.errors import InputError, SpecificationError
 from problems.maps import Array
 from problems.specification import Specification
+from problems.tensors import Tensor
 from verifier import options
 from verifier.bracket import Bracket, Status
 from verifier.piecewise import batch_bytes_within
@@ -37,13 +38,15 @@ LAST_LOOK = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """verdict: sat, unsat, unknown or timed-out; bracket of the largest violation; witness x (n,) with its replayed output."""
+    """verdict: sat, unsat, unknown or timed-out; bracket of the largest violation; witness x (n,) with its replayed output; `tensors` are
+    those that the specification declares, which say how a witness is written."""
 
     verdict: str
     bracket: Bracket
     witness: Array | None
     witness_output: Array | None
     reason: str
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -106,7 +109,7 @@ def verify(
         checkpoint = Checkpoint(store)
         kept = checkpoint.answer()
         if kept is not None:
-            return _recorded(kept, budget)
+            return _recorded(kept, budget, _tensors(question))
         state = checkpoint.load()
         if state is not None:
             search.restore(state)
@@ -151,7 +154,7 @@ def _verdict(question: Violation, search: Search, status: Status, budget: Budget
     bracket = Bracket("max", lower, upper, status, witness, semantics, budget.elapsed, stats)
     sat = verdict == "sat" and witness is not None
     output = question.replay(witness) if witness is not None and sat and question.replay is not None else None
-    return Verdict(verdict, bracket, witness if sat else None, output, str(status))
+    return Verdict(verdict, bracket, witness if sat else None, output, str(status), _tensors(question))
 
 
 def _record(verdict: Verdict) -> Record:
@@ -162,10 +165,14 @@ def _record(verdict: Verdict) -> Record:
     return {"verdict": verdict.verdict} | ends | rest
 
 
-def _recorded(record: Record, budget: Budget) -> Verdict:
+def _tensors(question: Violation) -> tuple[Tensor, ...]:
+    return () if question.specification is None else question.specification.tensors
+
+
+def _recorded(record: Record, budget: Budget, tensors: tuple[Tensor, ...]) -> Verdict:
     """The verdict that an earlier call has left."""
     witness, output = (None if record[name] is None else np.array(record[name]) for name in ("witness", "output"))
     bracket = Bracket(
         "max", record["lower"], record["upper"], Status[record["status"]], witness, record["semantics"], budget.elapsed, record["stats"]
     )  # fmt: skip
-    return Verdict(record["verdict"], bracket, witness if record["verdict"] == "sat" else None, output, record["reason"])
+    return Verdict(record["verdict"], bracket, witness if record["verdict"] == "sat" else None, output, record["reason"], tensors)
