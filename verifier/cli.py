@@ -31,6 +31,9 @@ ANSWERED, BAD_INPUT, NOTHING = 0, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` without the program's name. Returns the exit status, and raises nothing for bad input."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for name in ("stdout", "stderr"):  # closed by whoever called
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     output = Output("--json" in arguments)
     try:
         options = build().parse_args(arguments)

@@ -22,6 +22,7 @@ from verifier.bounds import Condensed, Layout, Linear, Optimised, Propagation, b
 from verifier.bounds.linear import Concretise
 from verifier.bounds.rounding import UNIT
 from verifier.branching import axis_scores, neuron_scores
+from verifier.search.alarm import TimeUp
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Question, Witness
 
@@ -34,6 +35,8 @@ INPUT_STEPS, INPUT_STEPS_MIXED = 3, 8
 REFRESH_NEURONS = 256
 # Pieces are bounded in batches whose coefficients take about this many bytes: they then stay in the processor's cache.
 BATCH_BYTES = 1 << 22
+# Where the input is split the compiled walk takes one piece after the other: this many are handed to it.
+INPUT_BATCH = 512
 
 
 def batch_bytes_within(memory: float) -> int:
@@ -152,6 +155,8 @@ class PiecewiseQuestion(Question):
                 group.sort(key=lambda node: node.hints.get("split", 0))
                 size = self._batch_size(group[0])
                 for first in range(0, len(group), size):
+                    if first and time.monotonic() >= self.deadline:
+                        raise TimeUp  # between two batches; those who asked keep the pieces as they were
                     self._bound_group(group[first : first + size], parameter, fresh=key[-1])
 
     def _batch_key(self, node: Node) -> tuple[int, int, int, bool]:
@@ -162,7 +167,7 @@ class PiecewiseQuestion(Question):
     def _batch_size(self, node: Node) -> int:
         """How many pieces are bounded at a time."""
         if self.splitting == "input":
-            return 1 << 30  # small already
+            return INPUT_BATCH
         widest = max(part.size for part in self.model_of(node).network.nodes)
         return int(np.clip(self.batch_bytes // (8 * widest * len(self.targets[node.target].offsets)), 1, 1024))
 

@@ -52,5 +52,6 @@ def exact_point(region: Region, x: Array) -> tuple[Array, list[float | Fraction]
 
 def float32_candidates(x: Array) -> list[Array]:
     """The point rounded to float32 (which replay takes over without rounding), then the point itself, as float64 (n,)."""
-    rounded = x.astype(np.float32).astype(np.float64)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and no candidate
+        rounded = x.astype(np.float32).astype(np.float64)
     return [rounded, x] if (rounded != x).any() else [x]

@@ -4,6 +4,7 @@ numba keeps compiled code beside the sources and renews it when the file of a fu
 in another file does. A bound must not come from yesterday's error analysis, so code older than any source of this folder is removed.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import time
@@ -21,11 +22,23 @@ def discard_outdated(folder: Path, name: str = "*") -> None:
                 index.unlink(missing_ok=True)
 
 
+def kept_on_disk(fastmath: bool | set[str] = False) -> Callable[[Callable], Callable]:
+    """numba.njit without the interpreter lock, its code kept on disk where any place for that can be written."""
+
+    def compile_when_called(function: Callable) -> Callable:
+        try:
+            return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)(function)
+        except RuntimeError:  # neither the sources' folder nor the user's: compiled anew in every process
+            return numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+
+    return compile_when_called
+
+
 discard_outdated(Path(__file__).parent)
 
 # What is proved keeps the order and the roundings as written, without fused or rewritten operations.
-strict = numba.njit(cache=True, nogil=True, error_model="numpy")
+strict = kept_on_disk()
 # Sums in any order (vectorised), where the error bound allows any order.
-any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+any_order = kept_on_disk(fastmath={"reassoc"})
 # The search for a multiplier, which proves nothing.
-search = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+search = kept_on_disk(fastmath={"reassoc", "contract", "nsz"})

@@ -20,10 +20,9 @@ The kernels (this file and kernel_slopes.py) call nothing from elsewhere; what t
 
 from pathlib import Path
 
-import numba
 import numpy as np
 
-from problems.regions.compiled import discard_outdated
+from problems.regions.compiled import discard_outdated, kept_on_disk
 
 Array = np.ndarray
 
@@ -35,11 +34,11 @@ NARROW = 16
 
 discard_outdated(Path(__file__).parent, "kernel*")
 
-strict = numba.njit(cache=True, nogil=True, error_model="numpy")
+strict = kept_on_disk()
 # a * b + c in one rounding instead of two
-fused = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+fused = kept_on_disk(fastmath={"contract"})
 # and sums in any order (vectorised)
-any_order = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+any_order = kept_on_disk(fastmath={"contract", "reassoc"})
 
 
 @fused

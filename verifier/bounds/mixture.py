@@ -18,7 +18,8 @@ def best_mixture(
 ) -> tuple[Array, Array, Array]:
     """(value (B,), weights (B, S), point (B, n)): the best bound among the rows alone, values (B, S), and mixtures of them."""
     batch, rows = values.shape
-    weights = np.eye(rows)[values.argmin(axis=1)]
+    weights = np.zeros((batch, rows))
+    weights[np.arange(batch), values.argmin(axis=1)] = 1.0
     mixed = mix(pieces, linear, weights)
     best, point = concretise(pieces, mixed)
     best, point = np.minimum(best[:, 0], values.min(axis=1)), point[:, 0]
