@@ -90,7 +90,7 @@ def _verify(options: Namespace, output: Output) -> None:
     with narrowing() as progress:
         verdict = verifier.verify(
             _network(options.network), Path(options.specification), method=options.method, progress=progress, resume=options.resume,
-            **_everywhere(options),
+            executor=options.executor, **_everywhere(options),
         )  # fmt: skip
     bracket, witness = verdict.bracket, verdict.witness
     record = {
@@ -118,7 +118,9 @@ def _verify(options: Namespace, output: Output) -> None:
 def _radius(options: Namespace, output: Output) -> None:
     data = load(options.data).select(options.samples)
     region = region_of(options, data.x.shape[1], data)
-    records = verifier.radius(_network(options.network), data, norm=options.norm, region=region, **_everywhere(options))
+    records = verifier.radius(
+        _network(options.network), data, norm=options.norm, region=region, executor=options.executor, **_everywhere(options)
+    )
     finished = 0
     for record in count_up(records, len(data), "radii"):
         bracket = record.bracket
@@ -154,6 +156,7 @@ def _dro(options: Namespace, output: Output) -> None:
             epsilon=options.epsilon,
             region=region_of(options, data.x.shape[1], data),
             label_cost=options.label_cost,
+            executor=options.executor,
             **_everywhere(options),
         )
     names = ("epsilon", "attack", "lower", "upper", "lipschitz_bound", "slope_bounds", "seconds", "status")
@@ -198,6 +201,7 @@ def _audit(options: Namespace, output: Output) -> None:
             samples=options.samples,
             output=options.output,
             progress=progress,
+            executor=options.executor,
             **_everywhere(options),
         )
     report, results = Path(options.output) / "index.html", Path(options.output) / "results.json"

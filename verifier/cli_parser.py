@@ -117,6 +117,7 @@ def _verify(commands: argparse._SubParsersAction) -> None:
     _network(parser)
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
     _resumable(parser, "the search")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -126,6 +127,7 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     _data(parser)
     parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
     _region(parser)
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -139,6 +141,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
     _region(parser)
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -160,6 +163,7 @@ def _audit(commands: argparse._SubParsersAction) -> None:
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -184,6 +188,10 @@ def _region(parser: argparse.ArgumentParser) -> None:
         "--radius", type=not_negative, metavar="R", help="of the ball around --box-center, or around the one sample of --samples I"
     )
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
+
+
+def _spreadable(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--executor", metavar="dask://HOST:PORT", help="run on a Dask cluster instead (pip install 'tightcert[cluster]')")
 
 
 def _resumable(parser: argparse.ArgumentParser, what: str) -> None:

@@ -27,6 +27,7 @@ from verifier.bracket import Bracket, Status
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
 from verifier.search.budget import Budget
+from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
@@ -89,14 +90,14 @@ def radius(
     seed: int = 0,
     semantics: str = "real",
     skip: Collection[int] = (),
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     restarts: int = 10,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
     norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
     tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
-    concurrent.futures.Executor, a cluster's for one), default `workers` processes. A sample already misclassified has radius 0; where no
+    concurrent.futures.Executor, or "dask://HOST:PORT"), default `workers` processes. A sample already misclassified has radius 0; where no
     misclassified point exists the radius is inf and the status EMPTY. Raises InputError on bad input.
     """
     options.check(
@@ -105,6 +106,16 @@ def radius(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
+    with opened(executor) as pool:
+        yield from _solved(
+            setting, chosen, skip, timeout=timeout, device=device, seed=seed, restarts=restarts, workers=workers, executor=pool
+        )  # fmt: skip
+
+
+def _solved(
+    setting: Setting, chosen: datasets.Dataset, skip: Collection[int], *, timeout: float | None, device: str, seed: int, restarts: int,
+    workers: int | None, executor: Executor | None,
+) -> Iterator[Radius]:  # fmt: skip
     keep = [i for i, number in enumerate(chosen.numbers) if int(number) not in skip]
     if not keep:
         return

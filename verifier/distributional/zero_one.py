@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from problems.data import Dataset
 from problems.errors import InputError
 from problems.maps import Array
 from problems.regions.ball import exponent
@@ -20,8 +21,9 @@ from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
-from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
+from verifier.radii import Radius, Setting, Task, attacked_tasks, prepare, solve
 from verifier.search.budget import Budget
+from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 
 __all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
@@ -64,7 +66,7 @@ def dro(
     seed: int = 0,
     semantics: str = "real",
     restarts: int = 10,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
 ) -> list[WorstCase]:
     """The worst-case error over distributions within p-Wasserstein distance eps of the data, labels fixed, for each eps.
 
@@ -89,11 +91,23 @@ def dro(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
+    with opened(executor) as pool:
+        return _refined(
+            setting, chosen, power, [float(e) for e in values], budget, device=device, seed=seed, restarts=restarts, workers=workers,
+            executor=pool,
+        )  # fmt: skip
+
+
+def _refined(
+    setting: Setting, chosen: Dataset, power: float, epsilon: list[float], budget: Budget, *, device: str, seed: int, restarts: int,
+    workers: int | None, executor: Executor | None,
+) -> list[WorstCase]:  # fmt: skip
+    """Refine radii until the bracket of every epsilon is closed or the budget ends."""
     tasks = attacked_tasks(
         setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts,
-        attack_seconds=None if timeout is None else 0.25 * timeout,
+        attack_seconds=None if budget.timeout is None else 0.25 * budget.timeout,
     )  # fmt: skip
-    state = Refinement(tasks, power, [float(e) for e in values], tolerance)
+    state = Refinement(tasks, power, epsilon, setting.tolerance)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:
