@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from problems import readers
 from tests.verifier.test_survival import NETWORK, around, command, write_property
 from verifier import dro, radius, verify
+from verifier.bracket import Status
+from verifier.property import Property
+from verifier.search.budget import Budget
 from verifier.search.cluster import ExecutorError, opened
+from verifier.search.search import Search
+from verifier.search.sharing import spread
 
 CLUSTER = """
 import sys
@@ -59,19 +65,20 @@ def kill_a_worker(address: str) -> int:
 
 
 def test_a_worker_is_killed_in_mid_run(address: str) -> None:
-    killed: list[int] = []
-    opened_pieces: list[int] = []
+    asked = Property(readers.load(NETWORK), around(0.2))
+    search, killed, pieces = Search(asked.question, batch=64), [], []
 
-    def watch(search: object) -> None:
-        opened_pieces.append(search.opened)  # type: ignore[attr-defined]
-        if not killed and search._lent and search.opened > 2000:  # type: ignore[attr-defined]
+    def watch(search: Search) -> None:
+        pieces.append(search.bounded)
+        if not killed and search._lent and search.opened > 300:
             killed.append(kill_a_worker(address))
 
-    verdict = verify(NETWORK, around(0.22), executor=address, timeout=100, progress=watch)
+    with opened(address) as executor:
+        status = spread(search, Budget(100), watch, context=asked.portable(), workers=2, executor=executor)
     assert killed
-    assert verdict.verdict == "unsat"
-    assert verdict.bracket.upper < 0
-    assert opened_pieces == sorted(opened_pieces)
+    assert pieces[-1] - pieces[0] > 1000
+    assert status is Status.CLOSED
+    assert search.upper < 0
 
 
 def test_radii_on_a_cluster_while_a_worker_is_killed(address: str) -> None:

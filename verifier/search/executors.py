@@ -133,7 +133,7 @@ class Workers:
             with suppress(ValueError):  # closed: it has ended
                 process.join(max(deadline - time.monotonic(), 0.0))
                 process.kill()
-        pool.shutdown(wait=True)
+                process.join()
         self._processes = set()
 
 
