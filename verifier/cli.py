@@ -118,9 +118,8 @@ def _verify(options: Namespace, output: Output) -> None:
 def _radius(options: Namespace, output: Output) -> None:
     data = load(options.data).select(options.samples)
     region = region_of(options, data.x.shape[1], data)
-    records = verifier.radius(
-        _network(options.network), data, norm=options.norm, region=region, executor=options.executor, **_everywhere(options)
-    )
+    places = {"resume": options.resume, "executor": options.executor}
+    records = verifier.radius(_network(options.network), data, norm=options.norm, region=region, **places, **_everywhere(options))
     finished = 0
     for record in count_up(records, len(data), "radii"):
         bracket = record.bracket
@@ -156,6 +155,7 @@ def _dro(options: Namespace, output: Output) -> None:
             epsilon=options.epsilon,
             region=region_of(options, data.x.shape[1], data),
             label_cost=options.label_cost,
+            resume=options.resume,
             executor=options.executor,
             **_everywhere(options),
         )

@@ -127,6 +127,7 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     _data(parser)
     parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
     _region(parser)
+    _resumable(parser, "radii and searches")
     _spreadable(parser)
     _everywhere(parser)
 
@@ -141,6 +142,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
     _region(parser)
+    _resumable(parser, "radii and searches")
     _spreadable(parser)
     _everywhere(parser)
 
@@ -195,9 +197,7 @@ def _spreadable(parser: argparse.ArgumentParser) -> None:
 
 
 def _resumable(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--resume", metavar="FILE", help=f"keep {what} in FILE as it goes, and go on from there when the same command is given again"
-    )
+    parser.add_argument("--resume", metavar="FILE", help=f"keep {what} in FILE, and go on from there when the same command is given again")
 
 
 def _everywhere(parser: argparse.ArgumentParser) -> None:

@@ -5,10 +5,14 @@ Replay in the network's own runtime is reported in the statistics and never deci
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
 from math import inf, nextafter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +31,12 @@ from verifier.bracket import Bracket, Status
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
 from verifier.search.budget import Budget
+from verifier.search.checkpoint import Checkpoint
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
+from verifier.search.store import Record, Store, run_fingerprint
 
 # Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
 LARGEST_RADIUS = 1e6
@@ -72,6 +78,7 @@ class Setting:
     solver: str
     memory: float | None = None
     float32: bool = False
+    store: Store | None = None
 
 
 def radius(
@@ -92,13 +99,15 @@ def radius(
     skip: Collection[int] = (),
     executor: Executor | str | None = None,
     restarts: int = 10,
+    resume: str | Path | None = None,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
     norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
     tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
     concurrent.futures.Executor, or "dask://HOST:PORT"), default `workers` processes. A sample already misclassified has radius 0; where no
-    misclassified point exists the radius is inf and the status EMPTY. Raises InputError on bad input.
+    misclassified point exists the radius is inf and the status EMPTY. resume: a file that keeps radii and searches as they go, and that
+    the same call goes on from. Raises InputError on bad input, StoreError where that file cannot be used.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -106,7 +115,7 @@ def radius(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
-    with opened(executor) as pool:
+    with opened(executor) as pool, stored(setting, resume, seed) as setting:
         yield from _solved(
             setting, chosen, skip, timeout=timeout, device=device, seed=seed, restarts=restarts, workers=workers, executor=pool
         )  # fmt: skip
@@ -125,7 +134,24 @@ def _solved(
         setting, chosen, keep, timeout=timeout, device=device, seed=seed, restarts=restarts, attack_seconds=share
     )  # fmt: skip
     count = default_workers() if workers is None else workers
-    yield from fan_out(solve, setting, tasks, workers=count, executor=executor)
+    yield from fanned(setting, tasks, workers=count, executor=executor)
+
+
+def fanned(
+    setting: Setting, tasks: Sequence[Task], *, workers: int, budget: Budget | None = None, executor: Executor | None = None
+) -> Iterator[Radius]:
+    """The radii of the tasks, in order of completion. Workers keep them in the setting's store; for those elsewhere it is done here."""
+    if setting.store is None or executor is None:
+        yield from fan_out(solve, setting, tasks, workers=workers, budget=budget, executor=executor)
+        return
+    places = {task.sample: Checkpoint(setting.store, prefix=place_of(setting, task)) for task in tasks}
+    kept = {sample: place.answer() for sample, place in places.items()}
+    yield from (recorded(answer) for answer in kept.values() if answer is not None)
+    rest = [task for task in tasks if kept[task.sample] is None]
+    for result in fan_out(solve, replace(setting, store=None), rest, workers=workers, budget=budget, executor=executor):
+        if result.bracket.status.finished:
+            places[result.sample].finish(record_of(result))
+        yield result
 
 
 def prepare(
@@ -183,7 +209,16 @@ def attacked_tasks(
 
 
 def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
-    """The radius of one sample: the search, started from the attack's point."""
+    """The radius of one sample: from the store if it is there, else the search, gone on with from where an earlier call has left it."""
+    if setting.store is None:
+        return _solve(setting, task, interrupt)
+    checkpoint = Checkpoint(setting.store, prefix=place_of(setting, task))
+    kept = checkpoint.answer()
+    return recorded(kept) if kept is not None else _solve(setting, task, interrupt, checkpoint)
+
+
+def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint | None = None) -> Radius:
+    """The search of one sample's radius, started from the attack's point."""
     limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
     budget = Budget(max(min(limits), 0.0) if limits else None, None if setting.memory is None else setting.memory * 1e9)
     if interrupt is not None:
@@ -199,9 +234,16 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     if limit == inf and attacked == inf:
         limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
+    state = None if checkpoint is None else checkpoint.load()
+    if state is not None:
+        limit, proved, attacked, stats = state["extra"]
     while True:
         search = _search(replace(question, limit=limit, models={}, current={}), incumbent)
-        status = search.run(budget)
+        if state is not None:
+            search.restore(state)
+            state = None
+        extra = (limit, proved, attacked, dict(stats))
+        status = search.run(budget, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -220,7 +262,54 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         limit = min(4.0 * limit, question.ball.radius)
     # What a search proves within a limit says nothing beyond it.
     known = inf if limit == reach else limit
-    return Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
+    result = Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
+    if checkpoint is not None:
+        if status in (Status.TIMED_OUT, Status.INTERRUPTED, Status.OUT_OF_MEMORY) and not result.bracket.status.finished:
+            checkpoint.leave(search)
+        else:
+            checkpoint.finish(record_of(result))
+    return result
+
+
+@contextmanager
+def stored(setting: Setting, file: str | Path | None, seed: int) -> Iterator[Setting]:
+    """The setting with the store in the file, if one is given. Entries are named by everything that can change a radius."""
+    if file is None:
+        yield setting
+        return
+    from verifier import __version__
+
+    sides = None if setting.box is None else list(setting.box.bounding_box())
+    run = run_fingerprint(
+        setting.network.fingerprint, "radius", norm=setting.norm, box=sides, tolerance=setting.tolerance, solver=setting.solver,
+        float32=setting.float32, seed=seed, version=__version__,
+    )  # fmt: skip
+    with Store(file, run=run) as store:
+        yield replace(setting, store=store)
+
+
+def place_of(setting: Setting, task: Task) -> str:
+    """What the keys of a task begin with: all that its search depends on."""
+    digest = sha256(task.x.tobytes() + repr((task.label, task.enough)).encode())
+    if setting.float32 and task.start is not None:
+        digest.update(task.start.tobytes())
+    return f"sample/{task.sample:08}/{digest.hexdigest()[:16]}/"
+
+
+def record_of(result: Radius) -> Record:
+    """A radius as the store keeps it."""
+    bracket = result.bracket
+    names = ("lower", "upper", "witness", "semantics", "seconds", "notes")
+    kept = {name: getattr(bracket, name) for name in names} | {"status": bracket.status.name, "stats": dict(bracket.stats)}
+    return kept | {"sample": result.sample, "label": result.label}
+
+
+def recorded(record: Record) -> Radius:
+    """A radius that was kept."""
+    witness = None if record["witness"] is None else np.array(record["witness"])
+    ends = record["lower"], record["upper"], Status[record["status"]], witness
+    bracket = Bracket("min", *ends, record["semantics"], record["seconds"], record["stats"], tuple(record["notes"]))
+    return Radius(record["sample"], record["label"], bracket)
 
 
 def pose(setting: Setting, task: Task) -> Nearest:
