@@ -136,7 +136,7 @@ def test_processes_of_which_one_is_killed(monkeypatch: pytest.MonkeyPatch) -> No
             children[0].kill()
             killed.append(children[0].pid or 0)
 
-    status = spread(search, Budget(8.0), watch, context=asked, workers=2)
+    status = spread(search, Budget(5.0), watch, context=asked, workers=2)
     assert status is Status.TIMED_OUT
     assert killed
     assert not set(multiprocessing.active_children()) - before
