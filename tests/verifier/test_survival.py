@@ -188,9 +188,9 @@ def test_killed_again_and_again(workers: int, tmp_path: Path) -> None:
     assert kept["seconds"] < 1.0
 
 
-@pytest.mark.parametrize("rest", [["radius", "--samples", "0:4"], ["dro", "--samples", "0:8", "--order", "1", "--epsilon", "0.05"]])
+@pytest.mark.parametrize("rest", [["radius", "--samples", "0:8"], ["dro", "--samples", "0:8", "--order", "1", "--epsilon", "0.05"]])
 def test_radii_are_killed_again_and_again(rest: list[str], tmp_path: Path) -> None:
-    line = command(*rest, "--network", "digits-16x2", "--data", "digits:test", "--norm", 2, "--workers", 2, "--json")
+    line = command(*rest, "--network", "digits-16x2", "--data", "digits:test", "--norm", "inf", "--workers", 2, "--json")
     alone = subprocess.run(line, capture_output=True, text=True, timeout=100, check=True)
     line += ["--resume", str(tmp_path / "run.sqlite")]
     generator = random.Random(5)
@@ -302,7 +302,7 @@ def test_a_store_that_cannot_be_used_is_one_clear_error(spoil: Callable[[Path], 
 # --- signals ----------------------------------------------------------------------------------------------------------------------------
 
 
-# Before and after processes are started, on a machine that is not busy.
+# In the first search, and in what follows the attack, on a machine that is not busy.
 @pytest.mark.parametrize(("number", "delay"), [(signal.SIGINT, 1.5), (signal.SIGTERM, 4.0)])
 def test_a_signal_leaves_the_bracket(number: signal.Signals, delay: float, tmp_path: Path) -> None:
     line = command(*write_endless(tmp_path), "--workers", 2, "--json")
