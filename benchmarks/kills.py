@@ -29,8 +29,8 @@ INSTANCES = (
     ("acasxu", "4_2_batch_2000, prop_2"),
     ("acasxu", "1_1_batch_2000, prop_6"),
     ("acasxu", "1_9_batch_2000, prop_7"),
-    ("mnist_fc", "256x2, prop_6_0.05"),
-    ("mnist_fc", "256x4, prop_5_0.03"),
+    ("mnist_fc", "256x4, prop_8_0.03"),
+    ("oval21", "base_kw, cifar_base_kw-img2578"),
 )
 COLUMNS = "{:<46} {:>5}   {:<9} {:<9}   {:>8} {:>8} {:>8} {:>9}   {:>7}"
 HEADING = (
