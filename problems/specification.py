@@ -19,6 +19,7 @@ from problems.errors import SpecificationError
 from problems.network import Network
 from problems.regions.base import Region
 from problems.rounding import is_float64, round_up
+from problems.tensors import Tensor
 
 Array = np.ndarray
 Number = float | Fraction
@@ -96,12 +97,16 @@ class Disjunct:
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """A disjunction of disjuncts over n = input_size inputs and K = output_size logits; disjuncts of one box share one region object."""
+    """A disjunction of disjuncts over n = input_size inputs and K = output_size logits; disjuncts of one box share one region object.
+
+    `tensors`: the input and the output tensor that a VNN-LIB 2.0 file declares; none for every other specification.
+    """
 
     disjuncts: tuple[Disjunct, ...]
     input_size: int
     output_size: int
     source: Path | None = field(default=None)
+    tensors: tuple[Tensor, ...] = field(default=())
 
     @property
     def name(self) -> str:
@@ -126,7 +131,7 @@ class Specification:
         return max((disjunct.margin(z, x) for disjunct in self._containing(x)), default=None)
 
     def check_network(self, network: Network) -> None:
-        """SpecificationError when the specification does not fit the network's number of inputs or outputs."""
+        """SpecificationError when the specification does not fit the network's number of inputs or outputs, or the declared precision."""
         for what, here, there in (("inputs", self.input_size, network.input_size), ("outputs", self.output_size, network.output_size)):
             if here != there:
                 raise SpecificationError(
@@ -134,6 +139,13 @@ class Specification:
                     f"speaks of {here} {what}, but the network '{network.name}' has {there}.",
                     "Give the property of this network.",
                 )
+        declared = {tensor.element_type for tensor in self.tensors} - {"real", network.precision}
+        if declared:
+            raise SpecificationError(
+                self.name,
+                f"declares {declared.pop()}, but the network '{network.name}' computes in {network.precision}.",
+                "Declare the tensors as real: the answer is about real numbers.",
+            )
 
     def _containing(self, x: Sequence[Number] | Array) -> Iterable[Disjunct]:
         inside: dict[int, bool] = {}

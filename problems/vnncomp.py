@@ -5,7 +5,9 @@ stored with .gz behind the listed name. `truth.csv`, where present, is ours: a t
 unknown), by file names.
 """
 
+import ast
 import csv
+import os
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -46,12 +48,38 @@ def read_instances(folder: str | Path) -> tuple[Instance, ...]:
             timeout = -1.0
         if not (isfinite(timeout) and timeout > 0):
             raise SpecificationError(place, f"the time limit '{cells[2]}' is not a positive number.", "Give seconds.")
-        network, specification = (_existing(folder, cell, place) for cell in cells[:2])
+        network, specification = (_existing(folder, cell, place) for cell in (network_field(cells[0]), cells[1]))
         truth = truths.get((_plain(network.name), _plain(specification.name)))
         instances.append(Instance(network, specification, timeout, truth))
     if not instances:
         raise SpecificationError(str(table), "lists no instances.", "Give lines of network, property, time limit.")
     return tuple(instances)
+
+
+def network_field(text: str) -> str:
+    """The path in the field of a network, which is a path or, for properties of VNN-LIB 2.0, a list "[('f', 'path')]" of one network.
+
+    SpecificationError for several networks.
+    """
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        # As bytes, one character each: names need not be of the locale's encoding.
+        entries = ast.literal_eval(os.fsencode(text.strip()).decode("latin-1"))
+        paths = [os.fsdecode(path.encode("latin-1")) for _, path in entries]
+    except (SyntaxError, ValueError, TypeError, AttributeError, MemoryError, RecursionError):
+        return text  # a name that begins with a bracket
+    if len(paths) != 1:
+        raise SpecificationError(text, f"names {len(paths)} networks.", "Properties that relate several networks are not supported.")
+    return paths[0]
+
+
+def stored(path: Path) -> Path | None:
+    """The file at the path, with .gz behind its name, or without; None where there is neither."""
+    for name in (path.name, path.name + ".gz", _plain(path.name)):
+        if name and path.with_name(name).is_file():
+            return path.with_name(name)
+    return None
 
 
 def _read_truths(table: Path) -> dict[tuple[str, str], str]:
@@ -89,9 +117,9 @@ def _lines(table: Path) -> list[tuple[int, list[str]]]:
 
 
 def _existing(folder: Path, name: str, place: str) -> Path:
-    for candidate in (name, name + ".gz", _plain(name)):
-        if name and (folder / candidate).is_file():
-            return folder / candidate
+    path = stored(folder / name) if name else None
+    if path is not None:
+        return path
     raise SpecificationError(place, f"'{name}' does not exist in the folder.", "Paths are relative to the folder of instances.csv.")
 
 

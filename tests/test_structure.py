@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("problems", "solvers", "verifier")
-SOURCES = sorted(file for folder in (*PACKAGES, "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(file for folder in (*PACKAGES, "tests", "benchmarks", "vnncomp") for file in (ROOT / folder).rglob("*.py"))
 
 
 def imported(file: Path) -> Iterator[str]:

@@ -125,8 +125,12 @@ def _verify(options: Namespace, output: Output) -> None:
     if witness is not None and verdict.witness_output is not None:
         from problems.vnnlib import format_witness
 
-        text += "\n" + format_witness(witness, verdict.witness_output)
+        text += "\n" + format_witness(witness, verdict.witness_output, verdict.tensors)
     output.answer(record, text)
+    if options.semantics == "real" and any(tensor.element_type != "real" for tensor in verdict.tensors):
+        output.message(
+            "The property declares float32. The answer is about real numbers, its witness replayed in float32 (see --semantics)."
+        )
     if verdict.verdict not in ("sat", "unsat"):
         output.message(f"{verdict.reason} The largest violation lies in [{at_least(bracket.lower)}, {at_most(bracket.upper)}].")
 
@@ -250,7 +254,7 @@ def _capabilities() -> dict[str, bool | tuple[str, ...]]:
         "onnx-element-types": ("real",),
         "onnx-operators": tuple(sorted(HANDLERS)),
         "onnx-operators-unsat-proofs": (),
-        "vnnlib-versions": ("1.0", "1.0"),
+        "vnnlib-versions": ("1.0", "2.0"),
         "hidden-node-theories": ("NH",),
         "multiple-input-output-theories": ("SIO",),
         "multiple-network-theories": ("SNET",),

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from problems.errors import InputError
 from verifier import __version__
+from verifier.search.budget import DEFAULT_MEMORY
 
 NORMS = {"1": 1.0, "2": 2.0, "inf": inf}
 CAPABILITIES = (
@@ -113,7 +114,7 @@ def build() -> Parser:
 
 def _verify(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("verify", help="is a VNN-LIB property true of a network?")
-    parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0, plain or .gz")
+    parser.add_argument("specification", metavar="SPEC.vnnlib", help="the property, VNN-LIB 1.0 or 2.0, plain or .gz")
     _network(parser)
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
     _resumable(parser, "the search")
@@ -203,7 +204,9 @@ def _resumable(parser: argparse.ArgumentParser, what: str) -> None:
 def _everywhere(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="standard output carries JSON only, one object per line")
     parser.add_argument("--timeout", type=not_negative, metavar="S", help="seconds, then the bracket reached is the answer")
-    parser.add_argument("--memory", type=positive, metavar="GB", help="memory limit, with the same effect")
+    parser.add_argument(
+        "--memory", type=positive, metavar="GB", help=f"memory limit of a process, same effect (default {DEFAULT_MEMORY:g})"
+    )
     parser.add_argument("--workers", type=count, metavar="N", help="parallel workers (default: the cores of the machine)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where attacks run (default cpu)")
     parser.add_argument("--solver", default="auto", metavar="NAME", help="highs, gurobi, clarabel, ... (default auto)")

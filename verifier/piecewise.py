@@ -36,6 +36,11 @@ REFRESH_NEURONS = 256
 BATCH_BYTES = 1 << 22
 
 
+def batch_bytes_within(memory: float) -> int:
+    """Batches that fit into a limit of memory in bytes, with all that is made of them."""
+    return int(min(BATCH_BYTES, max(memory / 256, 1 << 14)))
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """Rows rows.z + inputs.x + offsets over a region: rows (S, K), offsets (S,), inputs (S, n) or None."""
@@ -53,7 +58,7 @@ class PiecewiseQuestion(Question):
     deadline: an instant of time.monotonic() after which bounds are left as they stand, so that a time-out is answered in time.
     models: what stands for the network on a region when neurons are split; a node's pattern is a pattern of models[node.model], or of the
     network itself. current: which of them is the best for a region, named by the first target that has the region. condenses:
-    whether the engine may condense the network.
+    whether the engine may condense the network. batch_bytes: what the coefficients of one batch of pieces take at most.
     """
 
     network: Network
@@ -66,6 +71,7 @@ class PiecewiseQuestion(Question):
     models: dict[int, Condensed] = field(default_factory=dict)
     current: dict[int, int] = field(default_factory=dict)
     refresh_neurons: int = REFRESH_NEURONS
+    batch_bytes: int = BATCH_BYTES
     _first: list[int] = field(init=False)
     _whole: Condensed = field(init=False)
 
@@ -158,7 +164,7 @@ class PiecewiseQuestion(Question):
         if self.splitting == "input":
             return 1 << 30  # small already
         widest = max(part.size for part in self.model_of(node).network.nodes)
-        return int(np.clip(BATCH_BYTES // (8 * widest * len(self.targets[node.target].offsets)), 16, 1024))
+        return int(np.clip(self.batch_bytes // (8 * widest * len(self.targets[node.target].offsets)), 1, 1024))
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)
@@ -215,7 +221,7 @@ class PiecewiseQuestion(Question):
             upper = np.minimum(np.stack([node.upper for node in nodes]), box[1])
         model = self.model_of(nodes[0])
         region = self.region(nodes[0].target, parameter)
-        pieces = Propagation(model.network, region, lower, upper, deadline=self.deadline, slack=model.slack)
+        pieces = Propagation(model.network, region, lower, upper, self.deadline, 4 * self.batch_bytes, model.slack)
         known, after = None, 0
         if not fresh:
             signs = np.stack([node.signs for node in nodes])

@@ -5,12 +5,10 @@ Replay in the network's own runtime is reported in the statistics and never deci
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from math import inf, nextafter
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,20 @@ from problems.regions.box import Box
 from verifier import options
 from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
+from verifier.kept import place_of, record_of, recorded, stored
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
-from verifier.search.store import Record, Store, run_fingerprint
+from verifier.search.store import Store
+from verifier.sharpening import Sharpening, Stage
 
+# Seconds of search before neurons are tightened.
+QUICK_SECONDS = 1.0
 # Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
 LARGEST_RADIUS = 1e6
 
@@ -146,7 +148,7 @@ def fanned(
         return
     places = {task.sample: Checkpoint(setting.store, prefix=place_of(setting, task)) for task in tasks}
     kept = {sample: place.answer() for sample, place in places.items()}
-    yield from (recorded(answer) for answer in kept.values() if answer is not None)
+    yield from (Radius(*recorded(answer)) for answer in kept.values() if answer is not None)
     rest = [task for task in tasks if kept[task.sample] is None]
     for result in fan_out(solve, replace(setting, store=None), rest, workers=workers, budget=budget, executor=executor):
         if result.bracket.status.finished:
@@ -214,13 +216,13 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         return _solve(setting, task, interrupt)
     checkpoint = Checkpoint(setting.store, prefix=place_of(setting, task))
     kept = checkpoint.answer()
-    return recorded(kept) if kept is not None else _solve(setting, task, interrupt, checkpoint)
+    return Radius(*recorded(kept)) if kept is not None else _solve(setting, task, interrupt, checkpoint)
 
 
 def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint | None = None) -> Radius:
     """The search of one sample's radius, started from the attack's point."""
     limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
-    budget = Budget(max(min(limits), 0.0) if limits else None, None if setting.memory is None else setting.memory * 1e9)
+    budget = Budget(max(min(limits), 0.0) if limits else None, bytes_of(setting.memory))
     if interrupt is not None:
         budget.interrupt = interrupt
     question = pose(setting, task)
@@ -236,14 +238,15 @@ def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint 
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
     state = None if checkpoint is None else checkpoint.load()
     if state is not None:
-        limit, proved, attacked, stats = state["extra"]
+        limit, proved, attacked, stats, _ = state["extra"]
     while True:
-        search = _search(replace(question, limit=limit, models={}, current={}), incumbent)
+        posed = replace(question, limit=limit, models={}, current={})
+        search, stage = _search(posed, incumbent), Stage()
         if state is not None:
             search.restore(state)
-            state = None
-        extra = (limit, proved, attacked, dict(stats))
-        status = search.run(budget, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
+            stage, state = state["extra"][-1], None
+        extra = (limit, proved, attacked, dict(stats), stage)
+        status = _answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -269,47 +272,6 @@ def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint 
         else:
             checkpoint.finish(record_of(result))
     return result
-
-
-@contextmanager
-def stored(setting: Setting, file: str | Path | None, seed: int) -> Iterator[Setting]:
-    """The setting with the store in the file, if one is given. Entries are named by everything that can change a radius."""
-    if file is None:
-        yield setting
-        return
-    from verifier import __version__
-
-    sides = None if setting.box is None else list(setting.box.bounding_box())
-    run = run_fingerprint(
-        setting.network.fingerprint, "radius", norm=setting.norm, box=sides, tolerance=setting.tolerance, solver=setting.solver,
-        float32=setting.float32, seed=seed, version=__version__,
-    )  # fmt: skip
-    with Store(file, run=run) as store:
-        yield replace(setting, store=store)
-
-
-def place_of(setting: Setting, task: Task) -> str:
-    """What the keys of a task begin with: all that its search depends on."""
-    digest = sha256(task.x.tobytes() + repr((task.label, task.enough)).encode())
-    if setting.float32 and task.start is not None:
-        digest.update(task.start.tobytes())
-    return f"sample/{task.sample:08}/{digest.hexdigest()[:16]}/"
-
-
-def record_of(result: Radius) -> Record:
-    """A radius as the store keeps it."""
-    bracket = result.bracket
-    names = ("lower", "upper", "witness", "semantics", "seconds", "notes")
-    kept = {name: getattr(bracket, name) for name in names} | {"status": bracket.status.name, "stats": dict(bracket.stats)}
-    return kept | {"sample": result.sample, "label": result.label}
-
-
-def recorded(record: Record) -> Radius:
-    """A radius that was kept."""
-    witness = None if record["witness"] is None else np.array(record["witness"])
-    ends = record["lower"], record["upper"], Status[record["status"]], witness
-    bracket = Bracket("min", *ends, record["semantics"], record["seconds"], record["stats"], tuple(record["notes"]))
-    return Radius(record["sample"], record["label"], bracket)
 
 
 def pose(setting: Setting, task: Task) -> Nearest:
@@ -355,6 +317,15 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     search.offer(incumbent)
     question.root_parameter = search.parameter
     return search
+
+
+def _answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
+    """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
+    status: Status | None = search.run(budget.part(QUICK_SECONDS), keep)
+    if status is Status.TIMED_OUT and not budget.exceeded():
+        saved = None if keep is None else partial(keep, search, now=True)
+        status = Sharpening(question, search, budget, watch=keep, saved=saved, stage=stage, solver=question.solver).run()
+    return search.run(budget, keep) if status is None else status
 
 
 def _bracket(

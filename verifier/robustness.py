@@ -17,12 +17,14 @@ from problems import readers, vnnlib
 from problems.errors import InputError, SpecificationError
 from problems.maps import Array
 from problems.specification import Specification
+from problems.tensors import Tensor
 from verifier import options
 from verifier.bracket import Bracket, Status
+from verifier.piecewise import batch_bytes_within
 from verifier.property import METHODS, Property
 from verifier.schedule import Schedule
 from verifier.search.alarm import TimeUp, alarm
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers
@@ -37,13 +39,15 @@ LAST_LOOK = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """verdict: sat, unsat, unknown or timed-out; bracket of the largest violation; witness x (n,) with its replayed output."""
+    """verdict: sat, unsat, unknown or timed-out; bracket of the largest violation; witness x (n,) with its replayed output; `tensors` are
+    those that the specification declares, which say how a witness is written."""
 
     verdict: str
     bracket: Bracket
     witness: Array | None
     witness_output: Array | None
     reason: str
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -84,11 +88,12 @@ def verify(
     )  # fmt: skip
     if method not in METHODS:
         raise InputError("method", f"{method!r} is not known.", f"Choose one of {', '.join(METHODS)}.")
-    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    budget = Budget(timeout, bytes_of(memory))
     try:
         with alarm(budget):
             asked = _property(network, specification, method, solver, semantics)
             question = asked.violation
+            question.batch_bytes = batch_bytes_within(bytes_of(memory))
             fingerprint = asked.fingerprint(seed=seed, device=device) if resume is not None else ""
     except TimeUp:
         nothing = Bracket("max", -inf, inf, Status.TIMED_OUT, None, semantics, budget.elapsed)
@@ -111,7 +116,7 @@ def _kept(question: Violation, search: Search, budget: Budget, store: Store, sch
     checkpoint = Checkpoint(store)
     answer = checkpoint.answer()
     if answer is not None:
-        return _recorded(answer, budget)
+        return _recorded(answer, budget, _tensors(question))
     state = checkpoint.load()
     if state is not None:
         search.restore(state)
@@ -156,7 +161,7 @@ def _verdict(question: Violation, search: Search, status: Status, budget: Budget
     bracket = Bracket("max", lower, upper, status, witness, semantics, budget.elapsed, stats)
     sat = verdict == "sat" and witness is not None
     output = question.replay(witness) if witness is not None and sat and question.replay is not None else None
-    return Verdict(verdict, bracket, witness if sat else None, output, str(status))
+    return Verdict(verdict, bracket, witness if sat else None, output, str(status), _tensors(question))
 
 
 def _record(verdict: Verdict) -> Record:
@@ -167,10 +172,14 @@ def _record(verdict: Verdict) -> Record:
     return {"verdict": verdict.verdict} | ends | rest
 
 
-def _recorded(record: Record, budget: Budget) -> Verdict:
+def _tensors(question: Violation) -> tuple[Tensor, ...]:
+    return () if question.specification is None else question.specification.tensors
+
+
+def _recorded(record: Record, budget: Budget, tensors: tuple[Tensor, ...]) -> Verdict:
     """The verdict that an earlier call has left."""
     witness, output = (None if record[name] is None else np.array(record[name]) for name in ("witness", "output"))
     bracket = Bracket(
         "max", record["lower"], record["upper"], Status[record["status"]], witness, record["semantics"], budget.elapsed, record["stats"]
     )  # fmt: skip
-    return Verdict(record["verdict"], bracket, witness if record["verdict"] == "sat" else None, output, record["reason"])
+    return Verdict(record["verdict"], bracket, witness if record["verdict"] == "sat" else None, output, record["reason"], tensors)

@@ -12,35 +12,18 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from verifier.bounds import Condensed
 from verifier.bracket import Status
 from verifier.search.alarm import TimeUp, alarm
 from verifier.search.budget import Budget
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.search import Progress, Search
 from verifier.search.sharing import Pace
-from verifier.tightening import Tightening
+from verifier.sharpening import Sharpening, Stage
 from verifier.violation import Violation
 
 # Seconds of search before torch is loaded: what they settle needs no attack, and what they do not is worth one.
 QUICK_SECONDS = 1.0
-# How often each open neuron's worst piece is split: the first time, and by what factor more each time after.
-FIRST_ROUNDS, GROWTH, LAST_ROUNDS = 10, 4, 640
-# A search goes on while it closes at least this share of its open pieces in one slice; its slices last at least so many seconds.
-PROGRESS_SHARE, SLICE_SECONDS = 0.1, 2.0
-# The share of the time left that one stage of tightening may take.
-TIGHTENING_SHARE = 0.5
-
 Finish = Callable[[Search, Budget, Progress], Status]
-
-
-@dataclass
-class Stage:
-    """How far a call has come; kept with the search. sharpened: the regions (see `Violation.first_with_region`) done with these rounds."""
-
-    attacked: bool = False
-    rounds: int = FIRST_ROUNDS
-    sharpened: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -94,62 +77,14 @@ class Schedule:
                 return status
             attack(self.question, self.search, self.budget, device=self.device, seed=self.seed)
             self.stage.attacked = True
-        while self.question.splitting == "neuron" and self.stage.rounds <= (FIRST_ROUNDS if self.far else LAST_ROUNDS):
-            if self.search.started and self.search.ended() is not None:
-                return self.search.ended()
-            began = time.monotonic()
-            if not self._sharpen():
-                return None
-            if not self.far:
-                status = self._search_on(max(SLICE_SECONDS, time.monotonic() - began))
-                if status is not Status.TIMED_OUT or self.budget.exceeded():
-                    return status
-            self.stage.rounds, self.stage.sharpened = self.stage.rounds * GROWTH, ()
-        return None
+        return Sharpening(
+            self.question, self.search, self.budget, self._watch, self._save, self.stage, self.lanes, self.kept,
+            alone=not self.far, solver=self.question.solver,
+        ).run()  # fmt: skip
 
-    def _sharpen(self) -> bool:
-        """Tighten the neurons on every region still searched, and begin the search again there. False where nothing can be tightened."""
-        live = sorted({node.target for node in self.search.frontier()})
-        regions = sorted({self.question.first_with_region(target) for target in live})
-        regions = [first for first in regions if len(self.question.model(first).network.relus) > 1]
-        for first in regions:
-            if first in self.stage.sharpened or self.budget.exceeded():
-                continue
-            share = TIGHTENING_SHARE * self.budget.remaining / len(regions)
-            self.question.improve(first, self._tightened(first, self.budget.part(share) if isfinite(share) else self.budget))
-            mine = [target for target in live if self.question.first_with_region(target) == first]
-            self.search.restart(self.question.covering(mine, 0.0))
-            self.question.forget(self.search.frontier())
-            self.stage.sharpened = (*self.stage.sharpened, first)
-            if self.checkpoint is not None:
-                self.checkpoint.keep(self.search, self.stage, now=True)
-        return bool(regions)
-
-    def _tightened(self, first: int, budget: Budget) -> Condensed:
-        work = Tightening(
-            self.question.model(first), self.question.targets[first].region, self.stage.rounds, self.question.solver,
-            self.search.executor, self.search.workers,
-        )  # fmt: skip
-        task = (self.stage.rounds, first)
-        if self.kept is not None and self.kept["extra"]["task"] == task:
-            work.restore(self.kept["extra"], self.kept)
-        self.kept = None
-
-        def watch(work: Tightening) -> None:
-            if self.lanes is not None and work.lanes is not None:
-                self.lanes.keep(work.lanes, work.state() | {"task": task})
-            if self.progress is not None:
-                self.progress(self.search)
-
-        return work.run(budget, watch)
-
-    def _search_on(self, seconds: float) -> Status:
-        """Search for slices of time as long as the number of open pieces falls."""
-        while True:
-            before = self.search.open_pieces
-            status = self.search.run(self.budget.part(seconds), self._watch)
-            if status is not Status.TIMED_OUT or self.budget.exceeded() or self.search.open_pieces > (1.0 - PROGRESS_SHARE) * before:
-                return status
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.keep(self.search, self.stage, now=True)
 
     def _watch(self, search: Search) -> None:
         """Called between two steps of the search."""

@@ -19,7 +19,7 @@ from problems.maps import Array
 from problems.regions.base import Region
 from verifier import leaf
 from verifier.bounds import Condensed, Linear, Propagation, condense, upper_bound, walk
-from verifier.piecewise import PiecewiseQuestion, Target
+from verifier.piecewise import BATCH_BYTES, PiecewiseQuestion, Target
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.search.search import Search
@@ -88,6 +88,7 @@ class Tightening:
     region: Region
     rounds: int
     solver: str = "auto"
+    batch_bytes: int = BATCH_BYTES
     executor: Executor | None = None
     workers: int = 1
     depth: int = 1  # the first layer's bounds are exact already
@@ -160,7 +161,7 @@ class Tightening:
                 targets.append(Target(self.region, row, np.zeros(1)))
         question = Extent(
             before.network, tuple(targets), "neuron", models={self.depth: before}, current={0: self.depth}, solver=self.solver,
-            refresh_neurons=0, iterations=EXTENT_ITERATIONS, draft=self.model,
+            refresh_neurons=0, iterations=EXTENT_ITERATIONS, draft=self.model, batch_bytes=self.batch_bytes,
         )  # fmt: skip
         return Search(question, fair=True, executor=self.executor, workers=self.workers)
 

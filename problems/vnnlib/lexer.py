@@ -7,14 +7,18 @@ import gzip
 import re
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
 from problems.errors import SpecificationError
 
-# A comment, a parenthesis, a quoted symbol or string (in set-info), or an atom.
-_TOKEN = re.compile(r';[^\n]*|[()]|\|[^|]*\||"[^"]*"|[^\s();]+')
+# A comment, a parenthesis, a quoted symbol or string (in set-info), an atom (with the brackets behind it: 'X[0, 3]' of VNN-LIB 2.0 is
+# one token, 'float32 [1,5]' too), or a bracket that stands alone.
+_TOKEN = re.compile(r';[^\n\r]*|[()]|\|[^|]*\||"[^"]*"|[^\s();\[\]]+(?:\s*\[[^\[\]();]*\])?|[\[\]]')
+_LINE_BREAK = re.compile(r"\r\n?|\n")  # SMT-LIB ends a comment at either character: a comment must not swallow what follows
 END = ""  # stands after the last token
+MAX_BYTES = 1 << 29  # of a file, unpacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +39,8 @@ class Source:
                 if count == index:
                     start = match.start()
                     break
-        line_start = self.text.rfind("\n", 0, start) + 1
-        return f"{self.name}, line {self.text.count(chr(10), 0, start) + 1}, column {start - line_start + 1}"
+        ends = [match.end() for match in _LINE_BREAK.finditer(self.text, 0, start)]
+        return f"{self.name}, line {len(ends) + 1}, column {start - (ends[-1] if ends else 0) + 1}"
 
     def line(self, index: int) -> str:
         """'line 3' of token `index`."""
@@ -56,9 +60,13 @@ def tokenise(text: str, name: str) -> Source:
 def load(path: str | Path) -> str:
     """The text of a file, plain or gzip (told by its first bytes, not by its name). Raises SpecificationError."""
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=BytesIO(data)) as packed:
+                data = packed.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SpecificationError(str(path), f"is larger than {MAX_BYTES} bytes.", "Split the property into several files.")
         return data.decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecificationError(str(path), "does not exist.", "Give the path of a .vnnlib or .vnnlib.gz file.") from None

@@ -56,7 +56,7 @@ class _Normaliser:
                     self._disjunct(disjuncts, rows + own_rows, own_lower, own_upper)
         if not disjuncts:
             self._fail_empty()
-        return Specification(tuple(disjuncts.values()), self.parsed.inputs, outputs)
+        return Specification(tuple(disjuncts.values()), self.parsed.inputs, outputs, tensors=self.parsed.tensors)
 
     def _disjunct(self, disjuncts: dict[object, Disjunct], atoms: list[Atom], own_lower: Sides, own_upper: Sides) -> None:
         """Adds the disjunct of `atoms` and of the sides of the box, unless it is empty or already there."""
@@ -85,10 +85,11 @@ class _Normaliser:
             for sides, what in ((lower, "lower"), (upper, "upper")):
                 missing = next((index for index in range(count) if index not in sides), None)
                 if missing is not None:
+                    name, token = self.parsed.declaration(missing)
                     self.source.fail(
-                        self.parsed.declared[f"X_{missing}"],
-                        f"X_{missing} has no {what} bound" + (" in some disjunct." if self.parsed.formula.ors else "."),
-                        f"Assert bounds of every input, such as (assert ({'>=' if sides is lower else '<='} X_{missing} 0)).",
+                        token,
+                        f"{name} has no {what} bound" + (" in some disjunct." if self.parsed.formula.ors else "."),
+                        f"Assert bounds of every input, such as (assert ({'>=' if sides is lower else '<='} {name} 0)).",
                     )
             exact = [[sides[index][0] for index in range(count)] for sides in (lower, upper)]
             region = self.regions[key] = box_region(*exact)

@@ -1,14 +1,19 @@
-"""Tokens of VNN-LIB 1.0 -> declared variables and one formula, by a stack machine (no recursion, any depth of nesting)."""
+"""Tokens of VNN-LIB 1.0 -> declared variables and one formula, by a stack machine (no recursion, any depth of nesting).
+
+`Parser` is also what the reader of VNN-LIB 2.0 (module `problems.vnnlib.queries`) stands on: conditions are read by the same machine.
+"""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NoReturn
 
 from problems.errors import SpecificationError
+from problems.tensors import Tensor
 from problems.vnnlib.formula import And, conjunction, output_variable
 from problems.vnnlib.lexer import END, Source
-from problems.vnnlib.terms import OPERATORS, Value, guard
+from problems.vnnlib.terms import OPERATORS, Operator, Value, guard
 
 MAX_DIGITS = 4000  # of a number, and size of its exponent: below the limit of Python's int()
 
@@ -16,26 +21,38 @@ _NUMBER = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]+))?", re
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]*)", re.ASCII)
 _IGNORED = {"set-logic", "set-info", "set-option"}  # they do not change the meaning of a file
 _CLOSING = {"check-sat", "get-model", "exit"}  # allowed at the end
-_VERSION_2 = {"vnnlib-version", "declare-network", "declare-input", "declare-output", "declare-hidden"}
+_VERSION_2 = {"vnnlib-version", "declare-network", "declare-input", "declare-output", "declare-hidden"}  # commands of VNN-LIB 2.0
 _TENS = [10**k for k in range(40)]
 
 
 @dataclass(eq=False)
 class Parsed:
-    """What a file says: n inputs, K outputs, and the conjunction of its assertions."""
+    """What a file says: n inputs, K outputs, the conjunction of its assertions; and, in VNN-LIB 2.0, the declared tensors."""
 
     inputs: int
     outputs: int
     formula: And
     declared: dict[str, int] = field(default_factory=dict)  # name -> token of the declaration
+    tensors: tuple[Tensor, ...] = ()
+
+    def declaration(self, index: int) -> tuple[str, int]:
+        """(name, token of the declaration) of input `index`, for messages."""
+        if not self.tensors:
+            return f"X_{index}", self.declared[f"X_{index}"]
+        tensor = self.tensors[0]
+        return tensor.element(index), self.declared[tensor.name]
 
 
 def parse(source: Source) -> Parsed:
     """The variables and the formula of a VNN-LIB 1.0 file."""
-    return _Parser(source).run()
+    return Parser(source).run()
 
 
-class _Parser:
+class Parser:
+    """Reads one file. A subclass changes what commands there are (`run`) and what stands for a variable or a number (`_leaf`)."""
+
+    operators: Mapping[str, Operator] = OPERATORS
+
     def __init__(self, source: Source) -> None:
         self.source = source
         self.tokens = source.tokens
@@ -129,7 +146,7 @@ class _Parser:
         while True:
             token = tokens[index]
             if token == "(":
-                if tokens[index + 1] not in OPERATORS:
+                if tokens[index + 1] not in self.operators:
                     self._not_an_operator(index)
                 stack.append((index, []))
                 index += 2
@@ -138,24 +155,30 @@ class _Parser:
                 opened, operands = stack.pop()
                 if not operands:
                     self.source.fail(opened, f"'{tokens[opened + 1]}' has no operands.")
-                value = OPERATORS[tokens[opened + 1]](self.source, opened, operands)
+                value = self.operators[tokens[opened + 1]](self.source, opened, operands)
             else:
                 known = leaves.get(token)
                 if known is None:
                     if token in (")", END):
                         self._expected(index, "a condition", stack[-1][0] if stack else outer)
-                    known = leaves[token] = self._number(index)
+                    known = leaves[token] = self._leaf(index)
                 value = known
             index += 1
             if not stack:
                 return value, index
             stack[-1][1].append(value)
 
-    def _number(self, index: int) -> Fraction:
+    def _leaf(self, index: int) -> Value:
+        """The value of token `index`, which is not known yet: a number."""
+        number = self._number(index)
+        return self._unknown(index) if number is None else number
+
+    def _number(self, index: int) -> Fraction | None:
+        """The number that token `index` is; None where it is none."""
         token = self.tokens[index]
         match = _NUMBER.fullmatch(token)
         if match is None or not (match[2] or match[3]):
-            self._unknown(index)
+            return None
         sign, whole, part, exponent = match.groups(default="")
         if len(token) > MAX_DIGITS or (exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS)):
             self.source.fail(index, f"number with more than {MAX_DIGITS} digits.", "Write it with fewer.")
@@ -205,11 +228,13 @@ class _Parser:
         if command == END:
             self._unclosed(index)
         if command in _VERSION_2:
-            self.source.fail(index, f"'{command}' is VNN-LIB 2.0, which is not supported yet.", "Write the property in VNN-LIB 1.0.")
+            self.source.fail(
+                index, f"'{command}' is VNN-LIB 2.0, in a file of VNN-LIB 1.0.", "Begin a file of 2.0 with (vnnlib-version <2.0>)."
+            )
         self.source.fail(index + 1, f"unsupported command '{command}'.", "Supported are declare-const, declare-fun and assert.")
 
     def _not_an_operator(self, index: int) -> NoReturn:
         token = self.tokens[index + 1]
         if token == END:
             self._unclosed(index)
-        self.source.fail(index + 1, f"unsupported operator '{token}'.", f"Supported are {' '.join(OPERATORS)}.")
+        self.source.fail(index + 1, f"unsupported operator '{token}'.", f"Supported are {' '.join(self.operators)}.")

@@ -40,11 +40,20 @@ def _compare(source: Source, opened: int, operands: list[Value]) -> And:
     result: list[And] = []
     for left, right in pairwise(operands):
         strict = operator in ("<", ">")
-        if operator in (">=", ">", "="):
+        if operator in (">=", ">", "=", "=="):
             result.append(_atom(source, opened, left, right, strict))
-        if operator in ("<=", "<", "="):
+        if operator in ("<=", "<", "=", "=="):
             result.append(_atom(source, opened, right, left, strict))
     return result[0] if len(result) == 1 else conjunction(result)
+
+
+def _differ(source: Source, opened: int, operands: list[Value]) -> And:
+    """Less or greater (VNN-LIB 2.0)."""
+    if len(operands) != 2:
+        source.fail(opened, "'!=' needs two terms.")
+    left, right = operands
+    sides = [_atom(source, opened, left, right, strict=True), _atom(source, opened, right, left, strict=True)]
+    return guard(source, disjunction(sides), opened)
 
 
 def _atom(source: Source, opened: int, larger: Value, smaller: Value, strict: bool) -> And:
@@ -158,3 +167,6 @@ OPERATORS: dict[str, Operator] = {
     "*": _multiply,
     "/": _divide,
 }
+
+# VNN-LIB 2.0 writes equality with two signs; quotients are ours, chains and '=' are read as in 1.0.
+QUERY_OPERATORS: dict[str, Operator] = OPERATORS | {"==": _compare, "!=": _differ}

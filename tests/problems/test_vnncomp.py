@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from problems.errors import SpecificationError
-from problems.vnncomp import read_instances
+from problems.vnncomp import network_field, read_instances
 
 
 @pytest.fixture
@@ -88,3 +88,16 @@ def test_benchmark_folders(shared_data: Path, name: str, count: int, decided: in
     assert all(instance.truth in ("sat", "unsat", "unknown") for instance in instances)
     assert all(instance.network.is_file() and instance.specification.is_file() for instance in instances)
     assert sum(instance.truth != "unknown" for instance in instances) == decided
+
+
+def test_fields_of_several_networks(folder: Path) -> None:
+    """VNN-LIB 2.0 names its networks in the table: [('f', 'onnx/a.onnx')]."""
+    write(folder, "\"[('f', 'onnx/b.onnx')]\",vnnlib/p.vnnlib,116\n")
+    (instance,) = read_instances(folder)
+    assert (instance.network, instance.name) == (folder / "onnx/b.onnx.gz", "b, p")
+    write(folder, "\"[('f', 'onnx/a.onnx'), ('g', 'onnx/b.onnx')]\",vnnlib/p.vnnlib,116\n")
+    with pytest.raises(SpecificationError, match="names 2 networks"):
+        read_instances(folder)
+    for name in ("[1] a.onnx", "['f']", "[('f', 3)]", "[", "[('f', 'a'"):
+        assert network_field(name) == name
+    assert network_field(f" {[('f', 'a b/ü.onnx')]!r}") == "a b/ü.onnx"

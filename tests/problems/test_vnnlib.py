@@ -1,7 +1,6 @@
 """The VNN-LIB reader against the and/or tree itself, the benchmark files, and every kind of malformed file."""
 
 import gzip
-import re
 from fractions import Fraction
 from pathlib import Path
 from time import process_time
@@ -366,24 +365,3 @@ def test_acasxu_property_6(shared_data: Path) -> None:
     assert first.contains(middle)
     assert not second.contains(middle)
     assert second.contains([-v if i == 1 else v for i, v in enumerate(middle)])
-
-
-# --- witnesses -----------------------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4), st.lists(st.floats(-1e9, 1e9), max_size=3))
-def test_witness_gives_back_the_same_floats(x: list[float], y: list[float]) -> None:
-    text = vnnlib.format_witness(x, y)
-    assert text.count("(") == text.count(")") == len(x) + len(y) + 1
-    found = re.findall(r"\(([XY])_(\d+) ([^)]+)\)", text)
-    assert [float(v) for letter, _, v in found if letter == "X"] == x
-    assert [float(v) for letter, _, v in found if letter == "Y"] == y
-    assert [int(i) for _, i, _ in found] == [*range(len(x)), *range(len(y))]
-
-
-def test_witness_form() -> None:
-    assert vnnlib.format_witness([0.1, Fraction(-1, 2)], [Fraction(1, 3)]) == "((X_0 0.1)\n(X_1 -0.5)\n(Y_0 0.3333333333333333))"
-    with pytest.raises(ValueError):
-        vnnlib.format_witness([Fraction(1, 3)], [])
-    with pytest.raises(ValueError):
-        vnnlib.format_witness([float("nan")], [])

@@ -81,6 +81,27 @@ def test_sat(absolute: Path, write: Callable[[str], str], capsys: pytest.Capture
     assert 0.5 <= abs(answer["witness"][0]) <= 1
 
 
+def test_sat_of_a_vnnlib_2_property(absolute: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The witness is written tensor by tensor; declared float32 is not passed over in silence, and must be what the network computes in."""
+    file = tmp_path / "q.vnnlib"
+    text = "(vnnlib-version <2.0>)(declare-network f (declare-input X {0} [1,1]) (declare-output Y {0} [1]))(assert (<= -1 X[0,0] 1))"
+    file.write_text(text.format("real") + "(assert (>= Y[0] 0.5))")
+    assert main(["verify", str(file), "--network", f"f={absolute}"]) == 0
+    captured = capsys.readouterr()
+    verdict, first, x, second, y = captured.out.splitlines()
+    assert (verdict, first, second, captured.err) == ("sat", "X real [1,1]", "Y real [1]", "")
+    assert abs(float(x)) == float(y) >= 0.5
+    file.write_text(text.format("float32") + "(assert (>= Y[0] 0.5))")
+    assert main(["verify", str(file), "--network", str(absolute)]) == 2
+    assert "computes in float64" in capsys.readouterr().err
+    single = {name: array.astype(np.float32) if array.ndim else array for name, array in np.load(absolute).items()}
+    np.savez(tmp_path / "single.npz", **single)
+    assert main(["verify", str(file), "--network", str(tmp_path / "single.npz")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[:2] == ["sat", "X float32 [1,1]"]
+    assert "declares float32. The answer is about real numbers" in captured.err
+
+
 def test_verify_in_no_time(write: Callable[[str], str], capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     inputs = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(64))
     outputs = "".join(f"(declare-const Y_{i} Real)\n" for i in range(10))
@@ -126,7 +147,8 @@ def test_missing_property(absolute: Path, tmp_path: Path, capsys: pytest.Capture
 def test_options_arrive(faked: Callable[[str, object], list[dict]]) -> None:
     bracket = Bracket("max", -1.0, 0.5, Status.TIMED_OUT, np.array([0.25]))
     calls = faked(
-        "verify", SimpleNamespace(verdict="timed-out", bracket=bracket, witness=None, witness_output=None, reason="R.", seconds=1.0)
+        "verify",
+        SimpleNamespace(verdict="timed-out", bracket=bracket, witness=None, witness_output=None, reason="R.", seconds=1.0, tensors=()),
     )
     options = ["--timeout", "3", "--memory", "2", "--workers", "1", "--solver", "highs", "--tolerance", "1e-3", "--seed", "5"]
     assert main(["verify", "a.vnnlib", "--network", "f=b.onnx", "--method", "milp", "--semantics", "float32", *options]) == 0
@@ -269,7 +291,7 @@ def test_supports(capsys: pytest.CaptureFixture) -> None:
     assert main(["supports", "--onnx-operators"]) == 0
     assert {"Gemm", "Conv", "Relu", "BatchNormalization"} <= set(capsys.readouterr().out.split())
     assert main(["supports", "--vnnlib-versions"]) == 0
-    assert capsys.readouterr().out == "1.0\n1.0\n"
+    assert capsys.readouterr().out == "1.0\n2.0\n"
     assert main(["supports", "--unsat-proofs"]) == 0
     assert capsys.readouterr().out == "false\n"
     assert main(["supports", "--json"]) == 0
@@ -296,7 +318,8 @@ def verify(*arguments, **options):
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
     bracket = Bracket("max", -1.0, 0.5, status, np.zeros(1))
-    return types.SimpleNamespace(verdict="unknown", bracket=bracket, witness=None, witness_output=None, reason=str(status), seconds=1.0)
+    parts = {"witness": None, "witness_output": None, "reason": str(status), "seconds": 1.0, "tensors": ()}
+    return types.SimpleNamespace(verdict="unknown", bracket=bracket, **parts)
 
 verifier.__dict__["verify"] = verify
 sys.exit(main(["verify", "a.vnnlib", "--network", "b.onnx", "--json"]))

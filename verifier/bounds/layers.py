@@ -9,9 +9,6 @@ from verifier.bounds.crown import backward, upper_bound
 from verifier.bounds.optimise import optimise
 from verifier.bounds.propagation import Propagation
 
-# Rows are processed in chunks so that one coefficient array stays below this many bytes.
-CHUNK_BYTES = 1 << 26
-
 
 def layer_bounds(pieces: Propagation, start: int, iterations: int = 0) -> tuple[Array, Array]:
     """Bounds (lower, upper), each (B, m), of affine node `start`; only entries unstable in some piece are computed, the rest infinite.
@@ -24,7 +21,7 @@ def layer_bounds(pieces: Propagation, start: int, iterations: int = 0) -> tuple[
     widest = max(node.size for node in pieces.network.nodes[: start + 1])
     if iterations:
         widest = max(widest, 4 * pieces.network.neurons)
-    step = max(1, int(CHUNK_BYTES / (16 * pieces.batch * widest)))
+    step = max(1, int(pieces.chunk_bytes / (16 * pieces.batch * widest)))
 
     def late(_: Array | None = None) -> bool:
         return time.monotonic() >= pieces.deadline

@@ -18,6 +18,9 @@ from problems.regions.base import Region
 from verifier.bounds.packed import Packed
 from verifier.bounds.rounding import TINY
 
+# Rows of a layer are pushed back in chunks, so that one array of coefficients stays below this many bytes.
+CHUNK_BYTES = 1 << 24
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -79,6 +82,7 @@ class Propagation:
     lower: Array
     upper: Array
     deadline: float = inf
+    chunk_bytes: int = CHUNK_BYTES
     slack: Mapping[int, Array] = field(default_factory=dict)
     lowers: list[Array] = field(default_factory=list)
     uppers: list[Array] = field(default_factory=list)

@@ -22,8 +22,9 @@ from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
-from verifier.radii import Radius, Setting, Task, attacked_tasks, fanned, prepare, solve, stored
-from verifier.search.budget import Budget
+from verifier.kept import stored
+from verifier.radii import Radius, Setting, Task, attacked_tasks, fanned, prepare, solve
+from verifier.search.budget import Budget, bytes_of
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 
@@ -89,7 +90,7 @@ def dro(
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
     )  # fmt: skip
-    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    budget = Budget(timeout, bytes_of(memory))
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )

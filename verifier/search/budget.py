@@ -10,6 +10,11 @@ from typing import Protocol
 
 from verifier.bracket import Status
 
+# GB of resident memory that a process may use unless told otherwise.
+DEFAULT_MEMORY = 5.0
+# From this share of its memory on a search works on pieces that end soon, and stops to pile up open ones.
+CROWDED = 0.75
+
 
 class Flag(Protocol):
     """An event of threading or of multiprocessing."""
@@ -23,6 +28,11 @@ def resident_bytes(process: int | None = None) -> int:
         return int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def bytes_of(gigabytes: float | None) -> float:
+    """A memory limit as users give it, in bytes."""
+    return 1e9 * (DEFAULT_MEMORY if gigabytes is None else gigabytes)
 
 
 @dataclass
@@ -58,6 +68,11 @@ class Budget:
     @property
     def remaining(self) -> float:
         return self.deadline - time.monotonic()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether most of the memory is used."""
+        return self.memory is not None and resident_bytes() > CROWDED * self.memory
 
     def exceeded(self) -> Status | None:
         """Why to stop now, or None to go on."""

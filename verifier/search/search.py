@@ -117,8 +117,9 @@ class Search:
         children have entered it. At worst a piece is looked at twice.
         """
         self._put_back()
+        crowded = budget.crowded
         for lane in self._frontier.values():
-            self._take(lane, 1 if self.fair else self.batch - len(self._working), self._working)
+            self._take(lane, 1 if self.fair else self.batch - len(self._working), self._working, ending=crowded)
         children: list[Node] = []
         unopened = list(self._working)
         while unopened and not self.question.finished(self.lower, inf):
@@ -128,16 +129,22 @@ class Search:
         self._push(unopened)
         self._working.clear()
 
-    def _take(self, lane: list[tuple[float, int, Node]], count: int, taken: list[Node]) -> None:
-        """Move up to `count` pieces with the largest bounds of the lane to those taken."""
+    def _take(self, lane: list[tuple[float, int, Node]], count: int, taken: list[Node], *, ending: bool = False) -> None:
+        """Move up to `count` pieces with the largest bounds of the lane to those taken.
+
+        ending: take from the heap's end instead, where bounds are small and pieces recent: they end soon, as depth first.
+        """
         while lane and count:
-            _, _, node = lane[0]
+            _, _, node = lane[-1 if ending else 0]
             if self.question.discards(node.bound, self.lower):
                 self._close(node, node.bound)
             else:
                 taken.append(node)
                 count -= 1
-            heapq.heappop(lane)
+            if ending:  # only now: an exception in between must not lose the piece
+                lane.pop()
+            else:
+                heapq.heappop(lane)
 
     def _close(self, node: Node, bound: float, *, stuck: bool = False) -> None:
         """A piece that will not be opened any more, and what is proved of it."""
