@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from verifier.cli_output import Output, at_least, at_most, interval, plain
 from verifier.cli_parser import UsageError, build
 from verifier.cli_progress import count_up, counting, narrowing, waiting
 from verifier.cli_region import region_of
+from verifier.search.alarm import importing
 
 ANSWERED, BAD_INPUT, NOTHING = 0, 2, 3
 
@@ -73,27 +75,41 @@ def _run(options: Namespace, output: Output) -> int:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C: the work stops and what it has reached is printed."""
+    """SIGTERM acts like Ctrl-C: the work stops and what it has reached is printed. Both wait for the end of an import.
+
+    Half a module would be left behind, and an interrupt that passes through an `exec` in it decides the exit status, whoever catches it.
+    """
+
+    caller = sys._getframe(2)  # of the generator that this is, by way of contextlib
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        if importing(frame, caller):
+            again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
+            raise KeyboardInterrupt
 
+    before: dict[signal.Signals, Any] = {}
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if number == signal.SIGTERM or signal.getsignal(number) is signal.default_int_handler:  # else the caller has a mind of its own
+                before[number] = signal.signal(number, interrupt)
     except ValueError:  # not in the main thread: the caller has the signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in before:
+            signal.signal(number, before[number])
 
 
 def _verify(options: Namespace, output: Output) -> None:
     with narrowing() as progress:
         verdict = verifier.verify(
             _network(options.network), Path(options.specification), method=options.method, progress=progress, resume=options.resume,
-            **_everywhere(options),
+            executor=options.executor, **_everywhere(options),
         )  # fmt: skip
     bracket, witness = verdict.bracket, verdict.witness
     record = {
@@ -125,7 +141,8 @@ def _verify(options: Namespace, output: Output) -> None:
 def _radius(options: Namespace, output: Output) -> None:
     data = load(options.data).select(options.samples)
     region = region_of(options, data.x.shape[1], data)
-    records = verifier.radius(_network(options.network), data, norm=options.norm, region=region, **_everywhere(options))
+    places = {"resume": options.resume, "executor": options.executor}
+    records = verifier.radius(_network(options.network), data, norm=options.norm, region=region, **places, **_everywhere(options))
     finished = 0
     for record in count_up(records, len(data), "radii"):
         bracket = record.bracket
@@ -161,6 +178,8 @@ def _dro(options: Namespace, output: Output) -> None:
             epsilon=options.epsilon,
             region=region_of(options, data.x.shape[1], data),
             label_cost=options.label_cost,
+            resume=options.resume,
+            executor=options.executor,
             **_everywhere(options),
         )
     names = ("epsilon", "attack", "lower", "upper", "lipschitz_bound", "slope_bounds", "seconds", "status")
@@ -205,6 +224,7 @@ def _audit(options: Namespace, output: Output) -> None:
             samples=options.samples,
             output=options.output,
             progress=progress,
+            executor=options.executor,
             **_everywhere(options),
         )
     report, results = Path(options.output) / "index.html", Path(options.output) / "results.json"

@@ -118,6 +118,7 @@ def _verify(commands: argparse._SubParsersAction) -> None:
     _network(parser)
     parser.add_argument("--method", choices=("auto", "cells", "milp"), default="auto", help="how to search (default auto)")
     _resumable(parser, "the search")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -127,6 +128,8 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     _data(parser)
     parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
     _region(parser)
+    _resumable(parser, "radii and searches")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -140,6 +143,8 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
     _region(parser)
+    _resumable(parser, "radii and searches")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -161,6 +166,7 @@ def _audit(commands: argparse._SubParsersAction) -> None:
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    _spreadable(parser)
     _everywhere(parser)
 
 
@@ -187,10 +193,12 @@ def _region(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
 
 
+def _spreadable(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--executor", metavar="dask://HOST:PORT", help="run on a Dask cluster instead (pip install 'tightcert[cluster]')")
+
+
 def _resumable(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--resume", metavar="FILE", help=f"keep {what} in FILE as it goes, and go on from there when the same command is given again"
-    )
+    parser.add_argument("--resume", metavar="FILE", help=f"keep {what} in FILE, and go on from there when the same command is given again")
 
 
 def _everywhere(parser: argparse.ArgumentParser) -> None:

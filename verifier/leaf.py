@@ -4,6 +4,7 @@ With every neuron fixed the backward bound is the exact affine map of the cell u
 rounding error, describe a set that contains the whole cell, so the program's safe dual bound is a proven bound for the piece.
 """
 
+import time
 from dataclasses import dataclass
 from math import frexp, inf, isfinite, nextafter, sqrt
 
@@ -177,5 +178,5 @@ def able(solver: str, program: Program) -> str:
 
 
 def time_left(budget: Budget) -> float | None:
-    """What a program may take, in seconds."""
-    return max(budget.remaining, 0.01) if isfinite(budget.deadline) else None
+    """What a program may take, in seconds: up to the end of the whole call, so that the end of a slice of it leaves nothing half done."""
+    return max(budget.end - time.monotonic(), 0.01) if isfinite(budget.end) else None

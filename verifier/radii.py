@@ -5,10 +5,12 @@ Replay in the network's own runtime is reported in the statistics and never deci
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, nextafter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,17 @@ from problems.regions.box import Box
 from verifier import options
 from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
+from verifier.kept import place_of, record_of, recorded, stored
 from verifier.nearest import Nearest, certainly_misclassified
 from verifier.piecewise import Target
 from verifier.search.budget import Budget, bytes_of
+from verifier.search.checkpoint import Checkpoint
+from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 from verifier.search.question import Witness
 from verifier.search.search import Search
-from verifier.sharpening import Sharpening
+from verifier.search.store import Store
+from verifier.sharpening import Sharpening, Stage
 
 # Seconds of search before neurons are tightened.
 QUICK_SECONDS = 1.0
@@ -74,6 +80,7 @@ class Setting:
     solver: str
     memory: float | None = None
     float32: bool = False
+    store: Store | None = None
 
 
 def radius(
@@ -92,15 +99,17 @@ def radius(
     seed: int = 0,
     semantics: str = "real",
     skip: Collection[int] = (),
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     restarts: int = 10,
+    resume: str | Path | None = None,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
     norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
     tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
-    concurrent.futures.Executor, a cluster's for one), default `workers` processes. A sample already misclassified has radius 0; where no
-    misclassified point exists the radius is inf and the status EMPTY. Raises InputError on bad input.
+    concurrent.futures.Executor, or "dask://HOST:PORT"), default `workers` processes. A sample already misclassified has radius 0; where no
+    misclassified point exists the radius is inf and the status EMPTY. resume: a file that keeps radii and searches as they go, and that
+    the same call goes on from. Raises InputError on bad input, StoreError where that file cannot be used.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -108,6 +117,16 @@ def radius(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
+    with opened(executor) as pool, stored(setting, resume, seed) as setting:
+        yield from _solved(
+            setting, chosen, skip, timeout=timeout, device=device, seed=seed, restarts=restarts, workers=workers, executor=pool
+        )  # fmt: skip
+
+
+def _solved(
+    setting: Setting, chosen: datasets.Dataset, skip: Collection[int], *, timeout: float | None, device: str, seed: int, restarts: int,
+    workers: int | None, executor: Executor | None,
+) -> Iterator[Radius]:  # fmt: skip
     keep = [i for i, number in enumerate(chosen.numbers) if int(number) not in skip]
     if not keep:
         return
@@ -117,7 +136,24 @@ def radius(
         setting, chosen, keep, timeout=timeout, device=device, seed=seed, restarts=restarts, attack_seconds=share
     )  # fmt: skip
     count = default_workers() if workers is None else workers
-    yield from fan_out(solve, setting, tasks, workers=count, executor=executor)
+    yield from fanned(setting, tasks, workers=count, executor=executor)
+
+
+def fanned(
+    setting: Setting, tasks: Sequence[Task], *, workers: int, budget: Budget | None = None, executor: Executor | None = None
+) -> Iterator[Radius]:
+    """The radii of the tasks, in order of completion. Workers keep them in the setting's store; for those elsewhere it is done here."""
+    if setting.store is None or executor is None:
+        yield from fan_out(solve, setting, tasks, workers=workers, budget=budget, executor=executor)
+        return
+    places = {task.sample: Checkpoint(setting.store, prefix=place_of(setting, task)) for task in tasks}
+    kept = {sample: place.answer() for sample, place in places.items()}
+    yield from (Radius(*recorded(answer)) for answer in kept.values() if answer is not None)
+    rest = [task for task in tasks if kept[task.sample] is None]
+    for result in fan_out(solve, replace(setting, store=None), rest, workers=workers, budget=budget, executor=executor):
+        if result.bracket.status.finished:
+            places[result.sample].finish(record_of(result))
+        yield result
 
 
 def prepare(
@@ -175,7 +211,16 @@ def attacked_tasks(
 
 
 def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
-    """The radius of one sample: the search, started from the attack's point."""
+    """The radius of one sample: from the store if it is there, else the search, gone on with from where an earlier call has left it."""
+    if setting.store is None:
+        return _solve(setting, task, interrupt)
+    checkpoint = Checkpoint(setting.store, prefix=place_of(setting, task))
+    kept = checkpoint.answer()
+    return Radius(*recorded(kept)) if kept is not None else _solve(setting, task, interrupt, checkpoint)
+
+
+def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint | None = None) -> Radius:
+    """The search of one sample's radius, started from the attack's point."""
     limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
     budget = Budget(max(min(limits), 0.0) if limits else None, bytes_of(setting.memory))
     if interrupt is not None:
@@ -191,10 +236,17 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     if limit == inf and attacked == inf:
         limit = min(max(1.0, float(np.abs(task.x).max(initial=0.0))), question.ball.radius)
     proved, stats = 0.0, {"opened": 0, "bounded": 0}
+    state = None if checkpoint is None else checkpoint.load()
+    if state is not None:
+        limit, proved, attacked, stats, _ = state["extra"]
     while True:
         posed = replace(question, limit=limit, models={}, current={})
-        search = _search(posed, incumbent)
-        status = _answered(search, posed, budget)
+        search, stage = _search(posed, incumbent), Stage()
+        if state is not None:
+            search.restore(state)
+            stage, state = state["extra"][-1], None
+        extra = (limit, proved, attacked, dict(stats), stage)
+        status = _answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -213,7 +265,13 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
         limit = min(4.0 * limit, question.ball.radius)
     # What a search proves within a limit says nothing beyond it.
     known = inf if limit == reach else limit
-    return Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
+    result = Radius(task.sample, task.label, _bracket(search, question, status, budget, proved, known, stats | {"attack": attacked}))
+    if checkpoint is not None:
+        if status in (Status.TIMED_OUT, Status.INTERRUPTED, Status.OUT_OF_MEMORY) and not result.bracket.status.finished:
+            checkpoint.leave(search)
+        else:
+            checkpoint.finish(record_of(result))
+    return result
 
 
 def pose(setting: Setting, task: Task) -> Nearest:
@@ -261,12 +319,13 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     return search
 
 
-def _answered(search: Search, question: Nearest, budget: Budget) -> Status:
-    """Search; what takes longer than a moment is worth tighter neurons first."""
-    status: Status | None = search.run(budget.part(QUICK_SECONDS))
+def _answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
+    """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
+    status: Status | None = search.run(budget.part(QUICK_SECONDS), keep)
     if status is Status.TIMED_OUT and not budget.exceeded():
-        status = Sharpening(question, search, budget, solver=question.solver).run()
-    return search.run(budget) if status is None else status
+        saved = None if keep is None else partial(keep, search, now=True)
+        status = Sharpening(question, search, budget, watch=keep, saved=saved, stage=stage, solver=question.solver).run()
+    return search.run(budget, keep) if status is None else status
 
 
 def _bracket(

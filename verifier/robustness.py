@@ -26,6 +26,7 @@ from verifier.schedule import Schedule
 from verifier.search.alarm import TimeUp, alarm
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.checkpoint import Checkpoint
+from verifier.search.cluster import opened
 from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
 from verifier.search.sharing import spread
@@ -68,7 +69,7 @@ def verify(
     semantics: str = "real",
     progress: Progress | None = None,
     resume: str | Path | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
 ) -> Verdict:
     """Decide whether the specification can be violated.
 
@@ -78,8 +79,9 @@ def verify(
     code; no solver's bound is taken without its dual being checked. Raises InputError on bad input.
 
     workers: processes, started once the work is worth it (default: one per core); executor: where they run instead (anything that follows
-    concurrent.futures.Executor, a cluster's for one). resume: a file that keeps the search as it goes, and that the same call goes on
-    from, after a kill for one; a call that is finished is answered from it at once. Raises StoreError where it cannot be used.
+    concurrent.futures.Executor, or the address of a Dask cluster, "dask://HOST:PORT"). resume: a file that keeps the search as it goes, and
+    that the same call goes on from, after a kill for one; a call that is finished is answered from it at once. Raises StoreError where
+    the file cannot be used.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -98,31 +100,36 @@ def verify(
         return Verdict("timed-out", nothing, None, None, str(Status.TIMED_OUT))
     search = Search(asked.question, batch=asked.batch)
     count = workers or default_workers()
-    context = asked if executor is None else asked.portable()
-    schedule = Schedule(
-        question, search, budget, partial(spread, context=context, workers=count, executor=executor), workers=count,
-        far=executor is not None, device=device, seed=seed, progress=progress,
-    )  # fmt: skip
-    if resume is None:
-        return _verdict(question, search, schedule.run(), budget)
-    with Store(resume, run=fingerprint) as store:
-        checkpoint = Checkpoint(store)
-        kept = checkpoint.answer()
-        if kept is not None:
-            return _recorded(kept, budget, _tensors(question))
-        state = checkpoint.load()
-        if state is not None:
-            search.restore(state)
-            schedule.stage = state["extra"]
-        schedule.checkpoint, schedule.lanes = checkpoint, Checkpoint(store, "lanes/")
-        schedule.kept = schedule.lanes.load()
-        status = schedule.run()
-        verdict = _verdict(question, search, status, budget)
-        if status.finished or status is Status.UNDECIDED or verdict.bracket.status is Status.DECIDED:
-            checkpoint.finish(_record(verdict))
-        else:
-            checkpoint.leave(search)
-        return verdict
+    with opened(executor, budget.remaining) as pool:
+        finish = partial(spread, context=asked if pool is None else asked.portable(), workers=count, executor=pool)
+        schedule = Schedule(
+            question, search, budget, finish, workers=count, far=pool is not None, device=device, seed=seed, progress=progress
+        )  # fmt: skip
+        if resume is None:
+            return _verdict(question, search, schedule.run(), budget)
+        with Store(resume, run=fingerprint) as store:
+            return _kept(question, search, budget, store, schedule)
+
+
+def _kept(question: Violation, search: Search, budget: Budget, store: Store, schedule: Schedule) -> Verdict:
+    """The answer that an earlier call has left, or that of the work, gone on with from where an earlier call has left it."""
+    checkpoint = Checkpoint(store)
+    answer = checkpoint.answer()
+    if answer is not None:
+        return _recorded(answer, budget, _tensors(question))
+    state = checkpoint.load()
+    if state is not None:
+        search.restore(state)
+        schedule.stage = state["extra"]
+    schedule.checkpoint, schedule.lanes = checkpoint, Checkpoint(store, "lanes/")
+    schedule.kept = schedule.lanes.load()
+    status = schedule.run()
+    verdict = _verdict(question, search, status, budget)
+    if status.finished or status is Status.UNDECIDED or verdict.bracket.status is Status.DECIDED:
+        checkpoint.finish(_record(verdict))
+    else:
+        checkpoint.leave(search)
+    return verdict
 
 
 def _property(network: Any, specification: Any, method: str, solver: str, semantics: str) -> Property:

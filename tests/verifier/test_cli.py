@@ -156,7 +156,7 @@ def test_options_arrive(faked: Callable[[str, object], list[dict]]) -> None:
     assert call.pop("arguments") == ("b.onnx", Path("a.vnnlib"))
     assert call.pop("progress") is None
     expected = {"timeout": 3, "memory": 2, "workers": 1, "device": "cpu", "solver": "highs", "tolerance": 1e-3, "seed": 5}
-    assert call == expected | {"semantics": "float32", "method": "milp", "resume": None}
+    assert call == expected | {"semantics": "float32", "method": "milp", "resume": None, "executor": None}
 
 
 def radius_records() -> Iterator[SimpleNamespace]:

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +23,8 @@ from problems.network import Affine
 from problems.regions.box import Box
 from problems.specification import Specification, robustness
 from tests.verifier.test_verify_limits import hard
-from verifier import verify
-from verifier.bracket import Status
+from verifier import radius, verify
+from verifier.bracket import Bracket, Status
 from verifier.property import Property
 from verifier.search.budget import Budget
 from verifier.search.checkpoint import Checkpoint
@@ -185,6 +188,45 @@ def test_killed_again_and_again(workers: int, tmp_path: Path) -> None:
     assert kept["seconds"] < 1.0
 
 
+@pytest.mark.parametrize("rest", [["radius", "--samples", "0:8"], ["dro", "--samples", "0:8", "--order", "1", "--epsilon", "0.05"]])
+def test_radii_are_killed_again_and_again(rest: list[str], tmp_path: Path) -> None:
+    line = command(*rest, "--network", "digits-16x2", "--data", "digits:test", "--norm", "inf", "--workers", 2, "--json")
+    alone = subprocess.run(line, capture_output=True, text=True, timeout=100, check=True)
+    line += ["--resume", str(tmp_path / "run.sqlite")]
+    generator = random.Random(5)
+    for kill in range(3):
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                output, error = process.communicate(timeout=generator.uniform(1.5, 3.0) if kill < 2 else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                continue
+        break
+    assert process.returncode == 0, error
+    key = "sample" if rest[0] == "radius" else "epsilon"
+    before, after = ({answer[key]: answer for answer in map(json.loads, text.splitlines())} for text in (alone.stdout, output))
+    assert before.keys() == after.keys()
+    for name, answer in after.items():
+        assert answer["lower"] <= before[name]["upper"]
+        assert before[name]["lower"] <= answer["upper"]
+        assert answer["status"] in ("closed", "decided")
+
+
+def test_an_unfinished_radius_is_gone_on_from(tmp_path: Path) -> None:
+    question: dict[str, Any] = {"norm": inf, "samples": "3:4", "workers": 1, "restarts": 2, "resume": tmp_path / "run.sqlite"}
+    seen: list[Bracket] = []
+    for _ in range(60):
+        (record,) = radius(NETWORK, "digits:test", timeout=0.6, **question)
+        seen.append(record.bracket)
+        if record.bracket.status.finished:
+            break
+    assert seen[-1].status.finished
+    assert len(seen) > 1
+    assert all(a.lower <= b.lower and a.stats["opened"] <= b.stats["opened"] for a, b in pairwise(seen))
+    (again,) = radius(NETWORK, "digits:test", **question)
+    assert (again.bracket.lower, again.bracket.upper) == (seen[-1].lower, seen[-1].upper)
+
+
 def test_a_time_out_is_gone_on_from(tmp_path: Path) -> None:
     specification, store = around(0.18), tmp_path / "run.sqlite"
     pieces = [0]
@@ -260,8 +302,8 @@ def test_a_store_that_cannot_be_used_is_one_clear_error(spoil: Callable[[Path], 
 # --- signals ----------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("delay", [1.5, 5.0])  # before and after processes are started, on a machine that is not busy
+# In the first search, and in what follows the attack, on a machine that is not busy.
+@pytest.mark.parametrize(("number", "delay"), [(signal.SIGINT, 1.5), (signal.SIGTERM, 4.0)])
 def test_a_signal_leaves_the_bracket(number: signal.Signals, delay: float, tmp_path: Path) -> None:
     line = command(*write_endless(tmp_path), "--workers", 2, "--json")
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:

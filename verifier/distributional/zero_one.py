@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from problems.data import Dataset
 from problems.errors import InputError
 from problems.maps import Array
 from problems.regions.ball import exponent
@@ -20,8 +22,10 @@ from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
-from verifier.radii import Radius, Task, attacked_tasks, prepare, solve
+from verifier.kept import stored
+from verifier.radii import Radius, Setting, Task, attacked_tasks, fanned, prepare, solve
 from verifier.search.budget import Budget, bytes_of
+from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 
 __all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
@@ -64,12 +68,13 @@ def dro(
     seed: int = 0,
     semantics: str = "real",
     restarts: int = 10,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
+    resume: str | Path | None = None,
 ) -> list[WorstCase]:
     """The worst-case error over distributions within p-Wasserstein distance eps of the data, labels fixed, for each eps.
 
     order p: 1, 2 or inf; norm: the ground norm 1, 2 or inf; region: a Box, or None for the data's own domain; timeout in seconds for
-    the whole call; tolerance: relative, on radii; executor as for `radius`. A closed bracket has upper - lower <= tolerance.
+    the whole call; tolerance: relative, on radii; executor and resume as for `radius`. A closed bracket has upper - lower <= tolerance.
     Raises InputError.
     """
     if loss != "zero-one":
@@ -89,25 +94,36 @@ def dro(
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
+    with opened(executor, budget.remaining) as pool, stored(setting, resume, seed) as setting:
+        return _refined(
+            setting, chosen, power, [float(e) for e in values], budget, device=device, seed=seed, restarts=restarts, workers=workers,
+            executor=pool,
+        )  # fmt: skip
+
+
+def _refined(
+    setting: Setting, chosen: Dataset, power: float, epsilon: list[float], budget: Budget, *, device: str, seed: int, restarts: int,
+    workers: int | None, executor: Executor | None,
+) -> list[WorstCase]:  # fmt: skip
+    """Refine radii until the bracket of every epsilon is closed or the budget ends."""
     tasks = attacked_tasks(
         setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts,
-        attack_seconds=None if timeout is None else 0.25 * timeout,
+        attack_seconds=None if budget.timeout is None else 0.25 * budget.timeout,
     )  # fmt: skip
-    state = Refinement(tasks, power, [float(e) for e in values], tolerance)
+    state = Refinement(tasks, power, epsilon, setting.tolerance)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:
         # A first pass with nothing to prove takes the attack's points exactly and finds the samples already misclassified.
-        state.absorb(fan_out(solve, setting, [replace(task, enough=0.0) for task in tasks], workers=1, budget=budget), attacked=True)
+        first = [replace(task, enough=0.0) for task in tasks]
+        state.absorb(fan_out(solve, replace(setting, store=None), first, workers=1, budget=budget), attacked=True)
         while batch := state.next_batch():
             stop = budget.exceeded()
             if stop is not None:
                 status = stop
                 break
             until = time.time() + budget.remaining
-            state.absorb(
-                fan_out(solve, setting, [replace(task, until=until) for task in batch], workers=count, budget=budget, executor=executor)
-            )
+            state.absorb(fanned(setting, [replace(task, until=until) for task in batch], workers=count, budget=budget, executor=executor))
             if not state.progressed:
                 status = budget.exceeded() or Status.UNDECIDED
                 break

@@ -7,6 +7,7 @@ done, and the same call goes on from there.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -57,6 +58,7 @@ def audit(
     seed: int = 0,
     semantics: str = "real",
     progress: Progress | None = None,
+    executor: Executor | str | None = None,
 ) -> Audit:
     """Exact radii, worst-case error curves and a report about the first `count` samples of `data` (or about `samples`, "A:B").
 
@@ -77,7 +79,7 @@ def audit(
     options = _Options(
         norms=_choices("norms", norms), orders=_choices("orders", orders), points=_at_least("points", points, 2),
         timeout=timeout, memory=memory, workers=workers or default_workers(), device=device, solver=solver,
-        tolerance=tolerance, seed=seed, semantics=semantics,
+        tolerance=tolerance, seed=seed, semantics=semantics, executor=executor,
     )  # fmt: skip
     folder = _folder(output)
     examined = list(_examine(net, dataset))
@@ -114,6 +116,7 @@ class _Options:
     tolerance: float
     seed: int
     semantics: str
+    executor: Executor | str | None
 
     def record(self, count: int) -> dict[str, Any]:
         fields = {
@@ -202,6 +205,7 @@ def _radii(network: Network, dataset: Dataset, norm: str, options: _Options, don
     records = radius(
         network, dataset, norm=_NORMS[norm], timeout=options.timeout, memory=options.memory, workers=options.workers, device=options.device,
         solver=options.solver, tolerance=options.tolerance, seed=options.seed, semantics=options.semantics, skip=frozenset(done),
+        executor=options.executor,
     )  # fmt: skip
     for record in records:
         yield _checked(network, dataset, rows[record.sample], norm, _from_record(record, options))

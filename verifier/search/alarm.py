@@ -28,6 +28,7 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
     if not isfinite(budget.end):
         yield
         return
+    caller = sys._getframe(2)  # of the generator that this is, by way of contextlib
     left, lock, thread = threading.Event(), threading.Lock(), threading.get_ident()
 
     def watch() -> None:
@@ -35,7 +36,7 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
         while not left.wait(max(wait, 0.0)):
             wait = AGAIN
             with lock:
-                if not left.is_set() and not _importing(sys._current_frames().get(thread)):
+                if not left.is_set() and not importing(sys._current_frames().get(thread), caller):
                     _raise(thread, TimeUp)
 
     watcher = threading.Thread(target=watch, name="alarm", daemon=True)
@@ -61,8 +62,9 @@ def _raise(thread: int, kind: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
 
 
-def _importing(frame: FrameType | None) -> bool:
-    while frame is not None:
+def importing(frame: FrameType | None, since: FrameType) -> bool:
+    """Whether an import that began within the frame `since` is running in `frame`."""
+    while frame is not None and frame is not since:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
             return True
         frame = frame.f_back

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from verifier.search.question import Node
+from verifier.search.question import Node, Question
 from verifier.search.search import Search
 from verifier.search.store import Record, Store, StoreError
 
@@ -46,7 +46,7 @@ class Checkpoint:
         self._chunks: list[_Chunk] = []
         self._name = uuid4().hex
         self._written = 0
-        self._version: int | None = None  # of what the question has learnt, as it was written last
+        self._learnt: tuple[Question, int] | None = None  # who has learnt, and the version of it that was written last
         self._next = -1.0
         self._owned = False
         self._last: tuple[Any] | None = None  # extra, as it was kept last
@@ -68,7 +68,6 @@ class Checkpoint:
             if state is None:
                 return None
             state["learnt"] = self._store.get_blob(self._key("learnt"))
-            self._version = state["version"]
             nodes: list[Node] = []
             for key, count, indices in state.pop("chunks"):
                 chunk = _Chunk(key, count)
@@ -99,7 +98,7 @@ class Checkpoint:
         try:
             self._write(search, extra)
         except BaseException:
-            self._chunks, self._version = [], None  # what the file holds is not certain: the next checkpoint writes everything
+            self._chunks, self._learnt = [], None  # what the file holds is not certain: the next checkpoint writes everything
             raise
         cost = time.monotonic() - began
         self.seconds += cost
@@ -140,11 +139,12 @@ class Checkpoint:
             if new:
                 self._store.put_blob(key, new)
             self._store.put_blob(self._key("state"), state)
-            if state["version"] != self._version:
+            # Versions are a question's own: another question, of the next ball of a radius for one, counts anew.
+            if self._learnt != (search.question, state["version"]):
                 self._store.put_blob(self._key("learnt"), learnt)
             for old in gone:
                 self._store.delete(old)
-        self._chunks, self._version = chunks, state["version"]
+        self._chunks, self._learnt = chunks, (search.question, state["version"])
 
     def _sorted(self, nodes: Iterable[Node]) -> tuple[list[_Chunk], list[Node], list[_Chunk]]:
         """(chunks that stay, with the pieces still open; pieces to write; chunks to delete)."""

@@ -37,7 +37,10 @@ class WorkersLost(InputError):
 
 @runtime_checkable
 class Sharing(Protocol):
-    """An executor that keeps a context where its tasks run: `share` gives what stands for it among a task's arguments."""
+    """An executor that keeps a context where its `count` tasks run: `share` gives what stands for it among a task's arguments."""
+
+    @property
+    def count(self) -> int: ...
 
     def share(self, context: Any) -> Any: ...
 
@@ -51,13 +54,18 @@ class Workers:
 
     def __init__(self, work: Work, context: Any, count: int, executor: Executor | None = None) -> None:
         self._work, self._context = work, context
-        self.count = count
+        self._count = count
         self._given = executor
         self._spawn = multiprocessing.get_context("spawn")
         self._event = self._spawn.Event() if executor is None else None
         self._processes: set[Any] = set()
         self._pool: Executor | None = None
         self._losses = 0
+
+    @property
+    def count(self) -> int:
+        """How many tasks can run at a time."""
+        return self._given.count if isinstance(self._given, Sharing) else self._count
 
     def __enter__(self) -> Self:
         if self._given is None:
@@ -73,7 +81,7 @@ class Workers:
     def restart(self) -> None:
         """New processes, after a loss."""
         self._end(0.0)
-        self._pool = ProcessPoolExecutor(self.count, self._spawn, _enter, (self._work, self._context, self._event))
+        self._pool = ProcessPoolExecutor(self._count, self._spawn, _enter, (self._work, self._context, self._event))
 
     def ready(self) -> Callable[[], bool]:
         """Starts the workers, and tells from then on whether one is there."""
@@ -125,7 +133,7 @@ class Workers:
             with suppress(ValueError):  # closed: it has ended
                 process.join(max(deadline - time.monotonic(), 0.0))
                 process.kill()
-        pool.shutdown(wait=True)
+                process.join()
         self._processes = set()
 
 

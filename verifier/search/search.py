@@ -6,6 +6,7 @@ Best first: the piece with the largest bound is opened next, in batches. The bra
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from verifier.search.budget import Budget
 from verifier.search.question import Node, Question, Witness
 
 Progress = Callable[["Search"], None]
+
+# Seconds before the end of a budget from which on a piece that was not settled may have lacked the time for it.
+LATE = 0.05
 
 
 @dataclass(eq=False)
@@ -166,7 +170,13 @@ class Search:
             return children
         closed, witness = finished
         self.offer(witness)
-        self._close(node, min(closed.bound, node.bound), stuck=closed.stuck)
+        bound = min(closed.bound, node.bound)
+        if time.monotonic() >= budget.end - LATE and not self.question.discards(bound, self.lower):
+            # Cut short rather than closed: who goes on from here, with more time, has to look at it again.
+            node.bound = bound
+            self._push([node])
+        else:
+            self._close(node, bound, stuck=closed.stuck)
         return []
 
     def _admit(self, nodes: list[Node]) -> None:
