@@ -38,8 +38,8 @@ from verifier.search.search import Search
 from verifier.search.store import Store
 from verifier.sharpening import Sharpening, Stage
 
-# Seconds of search before neurons are tightened.
-QUICK_SECONDS = 1.0
+# Pieces that are bounded before neurons are tightened: a count, so that radii that need no more are the same on every machine.
+QUICK_PIECES = 2000
 # Without a witness in R^n, balls of growing radius are searched up to this multiple of the sample's own size.
 LARGEST_RADIUS = 1e6
 
@@ -321,7 +321,7 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
 
 def _answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
     """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
-    status: Status | None = search.run(budget.part(QUICK_SECONDS), keep)
+    status: Status | None = search.run(budget, keep, most=QUICK_PIECES)
     if status is Status.TIMED_OUT and not budget.exceeded():
         saved = None if keep is None else partial(keep, search, now=True)
         status = Sharpening(question, search, budget, watch=keep, saved=saved, stage=stage, solver=question.solver).run()

@@ -211,8 +211,11 @@ class Search:
         parts = [nodes[i :: self.workers] for i in range(self.workers)]
         list(self.executor.map(self.question.bound, parts, [self.parameter] * len(parts)))
 
-    def run(self, budget: Budget, progress: Progress | None = None) -> Status:
-        """Work until the question is answered, the budget ends or nothing is left. Ctrl-C returns INTERRUPTED."""
+    def run(self, budget: Budget, progress: Progress | None = None, *, most: float = inf) -> Status:
+        """Work until the question is answered, the budget ends or nothing is left. Ctrl-C returns INTERRUPTED.
+
+        most: having bounded so many pieces counts as the end of the time; unlike seconds, a count is the same on every machine.
+        """
         try:
             self.question.until(budget.end)
             if not self.started:
@@ -223,6 +226,8 @@ class Search:
                 stop = self.ended() or budget.exceeded()
                 if stop is not None:
                     return stop
+                if self.bounded >= most:
+                    return Status.TIMED_OUT
                 self.step(budget)
         except TimeUp:
             return Status.TIMED_OUT
