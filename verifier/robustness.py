@@ -6,7 +6,6 @@ Quick bounds come first, then an attack, then the search: easy instances end bef
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from verifier.search.checkpoint import Checkpoint
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers
 from verifier.search.search import Progress, Search
-from verifier.search.sharing import spread
+from verifier.search.sharing import Crew
 from verifier.search.store import Record, Store
 from verifier.violation import Violation
 
@@ -101,9 +100,9 @@ def verify(
     search = Search(asked.question, batch=asked.batch)
     count = workers or default_workers()
     with opened(executor, budget.remaining) as pool:
-        finish = partial(spread, context=asked if pool is None else asked.portable(), workers=count, executor=pool)
+        crew = Crew(asked if pool is None else asked.portable(), count, pool)
         schedule = Schedule(
-            question, search, budget, finish, workers=count, far=pool is not None, device=device, seed=seed, progress=progress
+            question, search, budget, crew, workers=count, far=pool is not None, device=device, seed=seed, progress=progress
         )  # fmt: skip
         if resume is None:
             return _verdict(question, search, schedule.run(), budget)

@@ -1,7 +1,6 @@
 """In which order `verify` spends its time: quick bounds, an attack, then tightening of neurons and search in turn, with growing effort."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,18 +16,17 @@ from verifier.search.alarm import TimeUp, alarm
 from verifier.search.budget import Budget
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.search import Progress, Search
-from verifier.search.sharing import Pace
+from verifier.search.sharing import Crew, Pace
 from verifier.sharpening import Sharpening, Stage
 from verifier.violation import Violation
 
 # Seconds of search before torch is loaded: what they settle needs no attack, and what they do not is worth one.
 QUICK_SECONDS = 1.0
-Finish = Callable[[Search, Budget, Progress], Status]
 
 
 @dataclass(eq=False)
 class Schedule:
-    """One call's work on a question. finish does the last and longest part, with several processes or on a cluster; far: it is the latter.
+    """One call's work on a question. crew: processes, or far a cluster, that share what takes long.
 
     checkpoint and lanes keep the search and a tightening in progress, where a file was given for it; kept: what an earlier run left of
     the latter.
@@ -37,7 +35,7 @@ class Schedule:
     question: Violation
     search: Search
     budget: Budget
-    finish: Finish
+    crew: Crew
     workers: int = 1
     far: bool = False
     device: str = "cpu"
@@ -57,13 +55,13 @@ class Schedule:
         try:
             # Parallel batches, each with single-threaded products: small matrices gain nothing from more threads inside.
             threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else nullcontext()
-            with alarm(self.budget), threadpool_limits(1), threads as executor:
+            with alarm(self.budget), threadpool_limits(1), threads as executor, self.crew:
                 if self.search.question is self.question:
                     self.search.executor, self.search.workers = executor, self.workers
                     status = self._prepared()
                     if status is not None:
                         return status
-                return self.finish(self.search, self.budget, self._watch)
+                return self.crew.finish(self.search, self.budget, self._watch)
         except TimeUp:
             return Status.TIMED_OUT
         except KeyboardInterrupt:
@@ -79,7 +77,7 @@ class Schedule:
             self.stage.attacked = True
         return Sharpening(
             self.question, self.search, self.budget, self._watch, self._save, self.stage, self.lanes, self.kept,
-            alone=not self.far, solver=self.question.solver,
+            alone=not self.far, crew=None if self.far else self.crew, solver=self.question.solver,
         ).run()  # fmt: skip
 
     def _save(self) -> None:

@@ -17,6 +17,7 @@ from verifier.piecewise import PiecewiseQuestion
 from verifier.search.budget import Budget
 from verifier.search.checkpoint import Checkpoint
 from verifier.search.search import Progress, Search
+from verifier.search.sharing import Crew
 from verifier.tightening import Tightening
 
 # How often each open neuron's worst piece is split: the first time, by what factor more each time after, and the last time.
@@ -44,8 +45,8 @@ class Sharpening:
     """The loop on one search, whose question splits neurons of bounded regions.
 
     watch is called between the steps of the search, saved after every stage; lanes keeps a tightening in progress, where a file was
-    given for it, and kept is what an earlier run left there. alone: search between the stages (False: somebody else will search after the
-    first).
+    given for it, and kept is what an earlier run left there; crew: workers, wanted from the second stage on. alone: search between the
+    stages (False: somebody else will search after the first).
     """
 
     question: PiecewiseQuestion
@@ -57,6 +58,7 @@ class Sharpening:
     lanes: Checkpoint | None = None
     kept: dict[str, Any] | None = None
     alone: bool = True
+    crew: Crew | None = None
     solver: str = "auto"
 
     def run(self) -> Status | None:
@@ -64,6 +66,8 @@ class Sharpening:
         while self.question.splitting == "neuron" and self.stage.rounds <= (LAST_ROUNDS if self.alone else FIRST_ROUNDS):
             if self.search.started and self.search.ended() is not None:
                 return self.search.ended()
+            if self.crew is not None and self.stage.rounds > FIRST_ROUNDS:
+                self.crew.start()
             began = time.monotonic()
             if not self._stage():
                 return None
@@ -106,12 +110,13 @@ class Sharpening:
             if self.lanes is not None and work.lanes is not None:
                 self.lanes.keep(work.lanes, work.state() | {"task": task})
 
-        return work.run(budget, watch)
+        return work.run(budget, watch, None if self.lanes is not None else self.crew)
 
     def _search_on(self, seconds: float) -> Status:
         """Search for slices of time as long as the number of open pieces falls."""
         while True:
             before = self.search.open_pieces
-            status = self.search.run(self.budget.part(seconds), self.watch)
+            part = self.budget.part(seconds)
+            status = self.search.run(part, self.watch) if self.crew is None else self.crew.search(self.search, part, self.watch)
             if status is not Status.TIMED_OUT or self.budget.exceeded() or self.search.open_pieces > (1.0 - PROGRESS_SHARE) * before:
                 return status

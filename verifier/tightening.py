@@ -10,10 +10,11 @@ hundreds at a time, give most of that at a small part of the cost.
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from problems.maps import Array
 from problems.regions.base import Region
@@ -23,6 +24,7 @@ from verifier.piecewise import BATCH_BYTES, PiecewiseQuestion, Target
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.search.search import Search
+from verifier.search.sharing import Crew
 
 # Slope steps when all deeper neurons are bounded anew after a layer has been tightened.
 REBOUND_ITERATIONS = 10
@@ -99,32 +101,36 @@ class Tightening:
     def finished(self) -> bool:
         return self.depth >= len(self.model.network.relus)
 
-    def run(self, budget: Budget, watch: Callable[["Tightening"], None] | None = None) -> Condensed:
-        """The model, tightened as far as the budget goes."""
+    def run(self, budget: Budget, watch: Callable[["Tightening"], None] | None = None, crew: Crew | None = None) -> Condensed:
+        """The model, tightened as far as the budget goes. Workers of a crew that is ready share each layer, but tell nothing in between."""
         while not self.finished and not budget.exceeded():
-            if self.lanes is None:
-                self.lanes = self._search()
-                self.lanes.question.until(budget.end)
-                self.lanes.start(budget)
-            self._improve(self.lanes, budget, watch)
-            lower, upper = self._proved(self.lanes)
+            lower, upper = self._layer_by(crew, budget) if crew is not None and crew.ready else self._layer(budget, watch)
             self.model = self._replaced(lower, upper, budget)
             self.depth += bool(((lower < 0) & (upper > 0)).any())  # a layer without open neurons has left the model
             self.done, self.lanes = 0, None
         return self.model
 
-    def _improve(self, lanes: Search, budget: Budget, watch: Callable[["Tightening"], None] | None) -> None:
-        while self.done < self.rounds and not budget.exceeded():
-            for positive in range(0, 2 * len(self._open), 2):
-                if min(lanes.upper_of(positive), lanes.upper_of(positive + 1)) < 0:  # one sign is settled: what else could be known?
-                    lanes.put_aside(positive)
-                    lanes.put_aside(positive + 1)
-            if not lanes.open_pieces:
-                return
-            lanes.step(budget)
+    def _layer(self, budget: Budget, watch: Callable[["Tightening"], None] | None) -> tuple[Array, Array]:
+        """(lower (m,), upper (m,)) of the layer, found here."""
+        neurons = self._open
+        if self.lanes is None:
+            self.lanes = self._search(neurons)
+            self.lanes.question.until(budget.end)
+            self.lanes.start(budget)
+        while self.done < self.rounds and not budget.exceeded() and open_lanes(self.lanes, len(neurons)):
+            self.lanes.step(budget)
             self.done += 1
             if watch is not None:
                 watch(self)
+        return self._proved(neurons, reached(self.lanes, len(neurons)))
+
+    def _layer_by(self, crew: Crew, budget: Budget) -> tuple[Array, Array]:
+        """The same, found by the crew, each worker with a part of the neurons."""
+        parts = [part for part in (self._open[i :: crew.count] for i in range(crew.count)) if len(part)]
+        alone = replace(self, executor=None, workers=1, lanes=None, done=0)
+        remaining = budget.remaining if isfinite(budget.deadline) else None
+        found = crew.call(tighten_part, [(alone, part, remaining, budget.memory) for part in parts])
+        return self._proved(np.concatenate([*parts, np.zeros(0, int)]), np.concatenate([*found, np.zeros((0, 2))]))
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, apart from the state of `lanes`."""
@@ -134,7 +140,7 @@ class Tightening:
         """Go on from `state()` and the state of its lanes, with the same region and rounds."""
         self.depth, self.done = state["depth"], state["done"]
         self.model = lanes["learnt"]
-        self.lanes = self._search()
+        self.lanes = self._search(self._open)
         self.lanes.restore(lanes | {"learnt": None})
 
     # The layer that is being worked on.
@@ -151,10 +157,10 @@ class Tightening:
     def _open(self) -> Array:
         return self.model.open_neurons(self._part)
 
-    def _search(self) -> Search:
-        """Target 2 i is the i-th open neuron, target 2 i + 1 its negative."""
+    def _search(self, neurons: Array) -> Search:
+        """Target 2 i is the i-th of the neurons, target 2 i + 1 its negative."""
         before, targets = self.model.before(self._relu), []
-        for neuron in self._open:
+        for neuron in neurons:
             for sign in (1.0, -1.0):
                 row = np.zeros((1, before.network.output_size))
                 row[0, neuron] = sign
@@ -165,13 +171,12 @@ class Tightening:
         )  # fmt: skip
         return Search(question, fair=True, executor=self.executor, workers=self.workers)
 
-    def _proved(self, lanes: Search) -> tuple[Array, Array]:
-        """(lower (m,), upper (m,)) of the layer."""
+    def _proved(self, neurons: Array, ends: Array) -> tuple[Array, Array]:
+        """(lower (m,), upper (m,)) of the layer, ends (k, 2) being the proven ends of these neurons and of their negatives."""
         assert self.model.bounds is not None
         lower, upper = (side[self._part].copy() for side in self.model.bounds)
-        for i, neuron in enumerate(self._open):
-            upper[neuron] = min(upper[neuron], lanes.upper_of(2 * i))
-            lower[neuron] = max(lower[neuron], -lanes.upper_of(2 * i + 1))
+        upper[neurons] = np.minimum(upper[neurons], ends[:, 0])
+        lower[neurons] = np.maximum(lower[neurons], -ends[:, 1])
         return lower, upper
 
     def _replaced(self, lower: Array, upper: Array, budget: Budget) -> Condensed:
@@ -182,3 +187,34 @@ class Tightening:
         low[0, self._part], high[0, self._part] = lower, upper
         pieces = Propagation(model.network, self.region, box[0][None], box[1][None], deadline=budget.end, slack=model.slack)
         return condense(walk(pieces, (low, high), crown=True, iterations=REBOUND_ITERATIONS, after=self._relu))
+
+
+def open_lanes(lanes: Search, count: int) -> bool:
+    """Whether anything is left to split for so many neurons; those that have one sign settled are put aside: what else could be known?"""
+    for positive in range(0, 2 * count, 2):
+        if min(lanes.upper_of(positive), lanes.upper_of(positive + 1)) < 0:
+            lanes.put_aside(positive)
+            lanes.put_aside(positive + 1)
+    return lanes.open_pieces > 0
+
+
+def reached(lanes: Search, count: int) -> Array:
+    """(count, 2): the proven ends of so many neurons and of their negatives."""
+    return np.array([lanes.upper_of(target) for target in range(2 * count)]).reshape(count, 2)
+
+
+def tighten_part(task: tuple[Tightening, Array, float | None, float | None], interrupt: Any) -> Array:
+    """The ends of some neurons (k, 2) of a tightening's layer, in another process, within so many seconds and bytes."""
+    work, neurons, remaining, memory = task
+    budget = Budget(remaining, memory)
+    if interrupt is not None:
+        budget.interrupt = interrupt
+    lanes = work._search(neurons)
+    with threadpool_limits(1):
+        lanes.question.until(budget.end)
+        lanes.start(budget)
+        for _ in range(work.rounds):
+            if budget.exceeded() or not open_lanes(lanes, len(neurons)):
+                break
+            lanes.step(budget)
+    return reached(lanes, len(neurons))

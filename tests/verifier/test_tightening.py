@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -21,7 +22,9 @@ from verifier.bounds import Condensed, Layout, Propagation, condense
 from verifier.bounds.condensed import WORTH
 from verifier.bounds.walk import walk
 from verifier.search.budget import Budget
+from verifier.search.question import Question
 from verifier.search.search import Search
+from verifier.search.sharing import Crew
 from verifier.sharpening import Sharpening, Stage
 from verifier.tightening import Tightening
 from verifier.violation import Violation, targets_of
@@ -139,17 +142,20 @@ def tightening(network: Network, region: Box, rounds: int, **options: object) ->
 def test_tightened_bounds_hold_and_are_tighter(seed: int) -> None:
     generator = np.random.default_rng(seed)
     network, region = deep_network(generator), random_box(generator, 3)
-    start = condense(bounded(network, region))
+    start = tightening(network, region, 4)
+    if not start.finished:
+        assert start.model.bounds is not None
+        lower, upper = (side[start._part] for side in start.model.bounds)
+        low, high = start._layer(Budget(PATIENCE), None)
+        assert (low >= lower).all()
+        assert (high <= upper).all()
     model = tightening(network, region, 4).run(Budget(PATIENCE))
-    low, high = region.bounding_box()
-    loose, tight = (
-        walk(Propagation(m.network, region, low[None], high[None], slack=m.slack), (m.bounds[0][None], m.bounds[1][None]), crown=True)
-        for m in (start, model)
-        if m.bounds is not None
-    )
-    assert (tight.uppers[-1] - tight.lowers[-1]).sum() <= (loose.uppers[-1] - loose.lowers[-1]).sum() * (1 + 1e-9)
+    assert model.bounds is not None
+    known = model.bounds[0][None], model.bounds[1][None]
+    box = region.bounding_box()
+    pieces = walk(Propagation(model.network, region, box[0][None], box[1][None], slack=model.slack), known, crown=True)
     for x in points_of(region, generator):
-        assert all(a <= z <= b for a, z, b in zip(tight.lowers[-1][0], exact.evaluate(network, x), tight.uppers[-1][0], strict=True))
+        assert all(a <= z <= b for a, z, b in zip(pieces.lowers[-1][0], exact.evaluate(network, x), pieces.uppers[-1][0], strict=True))
 
 
 @settings(max_examples=10)
@@ -162,11 +168,8 @@ def test_the_extent_of_a_neuron_is_found_when_rounds_suffice(seed: int) -> None:
     if len(start.network.relus) < 2:
         return
     work = tightening(network, region, 60)
-    work.lanes = work._search()
-    work.lanes.start(Budget(PATIENCE))
     neurons = work._open.tolist()
-    work._improve(work.lanes, Budget(PATIENCE), None)
-    lower, upper = work._proved(work.lanes)
+    lower, upper = work._layer(Budget(PATIENCE), None)
     index = start.network.relus[1]
     for neuron in neurons:
         truth = []
@@ -220,6 +223,29 @@ def test_a_tightening_is_carried_to_another_process() -> None:
         assert model.bounds is not None
         assert undisturbed.bounds is not None
         assert all(np.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(model.bounds, undisturbed.bounds, strict=True))
+
+
+def test_a_crew_tightens_as_one_process_does() -> None:
+    network, region = deep_network(np.random.default_rng(5)), Box(np.full(3, -1.0), np.full(3, 1.0))
+    alone = tightening(network, region, 6).run(Budget(PATIENCE))
+    with Crew(NoContext(), 2) as crew:
+        crew.start()
+        end = time.monotonic() + 60.0
+        while not crew.ready and time.monotonic() < end:
+            time.sleep(0.05)
+        assert crew.ready
+        together = tightening(network, region, 6).run(Budget(PATIENCE), crew=crew)
+    assert alone.bounds is not None
+    assert together.bounds is not None
+    assert all(np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in zip(alone.bounds, together.bounds, strict=True))
+
+
+class NoContext:
+    """Of what a crew that only tightens needs nothing."""
+
+    @property
+    def question(self) -> Question:
+        raise NotImplementedError
 
 
 def test_what_a_search_has_learnt_travels() -> None:

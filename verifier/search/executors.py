@@ -120,6 +120,11 @@ class Workers:
         if self._event is not None:
             self._event.set()
 
+    def go_on(self) -> None:
+        """Take tasks again after a stop."""
+        if self._event is not None:
+            self._event.clear()
+
     def resident(self) -> int:
         """Resident bytes of the processes started here."""
         return sum(resident_bytes(process.pid) for process in self._processes)

@@ -6,9 +6,13 @@ short, so that a witness ends all workers soon, and a checkpoint of this process
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
 from math import inf
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from verifier.bracket import Status
 from verifier.search.alarm import TimeUp
@@ -52,29 +56,104 @@ class Pace:
 def spread(
     search: Search, budget: Budget, progress: Progress | None = None, *, context: Context, workers: int, executor: Executor | None = None
 ) -> Status:
-    """Like `search.run`, with `workers` processes once the work is worth starting them, or with those of an executor.
+    """Like `search.run`, with `workers` processes once the work is worth starting them, or with those of an executor."""
+    with Crew(context, workers, executor) as crew:
+        return crew.finish(search, budget, progress)
 
-    In the worker processes `context` poses the question anew.
+
+class Crew:
+    """Workers that are started when they are first wanted, and stay: `workers` processes, or those of an executor.
+
+    In the worker processes `context` poses the question anew. With one worker and no executor all is done here.
     """
-    if workers < 2 and executor is None:
-        return search.run(budget, progress)
-    status = search.run(budget.part(PATIENCE if executor is None else 0.0), progress)
-    if status is not Status.TIMED_OUT or budget.exceeded():
-        return status
-    try:
-        with Workers(run_slice, context, workers, executor) as pool:
-            ready = pool.ready()
-            while not ready():
+
+    def __init__(self, context: Context, workers: int, executor: Executor | None = None) -> None:
+        self._wanted = executor is not None or workers > 1
+        self._here = executor is None
+        self._workers = Workers(run_task, context, workers, executor)
+        self._leave = ExitStack()
+        self._ready: Callable[[], bool] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave.close()
+
+    def start(self) -> None:
+        """Let the workers start, while this process goes on."""
+        if self._wanted and self._ready is None:
+            self._leave.enter_context(self._workers)
+            self._ready = self._workers.ready()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker is there."""
+        return self._ready is not None and self._ready()
+
+    @property
+    def count(self) -> int:
+        """How many tasks can run at a time."""
+        return self._workers.count
+
+    def finish(self, search: Search, budget: Budget, progress: Progress | None = None) -> Status:
+        """Like `search.run`: here for a moment, and while workers start, then shared."""
+        status = search.run(budget.part(PATIENCE if self._here and self._ready is None else 0.0), progress)
+        if not self._wanted:
+            return search.run(budget, progress) if status is Status.TIMED_OUT and not budget.exceeded() else status
+        try:
+            self.start()
+            while status is Status.TIMED_OUT and not budget.exceeded() and not self.ready:
                 status = search.run(budget.part(POLL), progress)
-                if status is not Status.TIMED_OUT or budget.exceeded():
-                    return status
-            return _share(search, budget, pool, progress)
-    except WorkersLost:
-        return search.run(budget, progress)
-    except TimeUp:
-        return Status.TIMED_OUT
-    except KeyboardInterrupt:
-        return Status.INTERRUPTED
+            return self.search(search, budget, progress) if status is Status.TIMED_OUT and not budget.exceeded() else status
+        except TimeUp:
+            return Status.TIMED_OUT
+        except KeyboardInterrupt:
+            return Status.INTERRUPTED
+
+    def search(self, search: Search, budget: Budget, progress: Progress | None = None) -> Status:
+        """Like `search.run`, shared if workers are there."""
+        if not self.ready:
+            return search.run(budget, progress)
+        try:
+            self._workers.go_on()
+            return _share(search, budget, self._workers, progress)
+        except WorkersLost:
+            self._wanted, self._ready = False, None
+            return search.run(budget, progress)
+        except TimeUp:
+            return Status.TIMED_OUT
+        except KeyboardInterrupt:
+            return Status.INTERRUPTED
+
+    def call(self, function: Callable[[Any, Any], Any], arguments: Sequence[Any]) -> list[Any]:
+        """[function(argument, interrupt), ...], the function of a module, by the workers, which have to be ready. Raises WorkersLost."""
+        self._workers.go_on()
+        results: list[Any] = [None] * len(arguments)
+        pending = {self._workers.submit(Call(function, argument)): i for i, argument in enumerate(arguments)}
+        try:
+            while pending:
+                for future in wait(pending, return_when=FIRST_COMPLETED)[0]:
+                    i = pending.pop(future)
+                    error = error_of(future)
+                    if error is None:
+                        results[i] = future.result()
+                    elif self._workers.lost(error):
+                        pending[self._workers.submit(Call(function, arguments[i]))] = i
+                    else:
+                        raise error
+        finally:
+            if pending:
+                self._workers.stop()
+        return results
+
+
+@dataclass(frozen=True)
+class Call:
+    """A task that needs nothing of the context."""
+
+    function: Callable[[Any, Any], Any]
+    argument: Any
 
 
 def _share(search: Search, budget: Budget, pool: Workers, progress: Progress | None) -> Status:
@@ -126,6 +205,11 @@ def _too_large(budget: Budget, pool: Workers) -> Status | None:
     if budget.memory is None:
         return None
     return Status.OUT_OF_MEMORY if resident_bytes() + pool.resident() > budget.memory else None
+
+
+def run_task(context: Context, task: Any, interrupt: Any = None) -> Any:
+    """What a worker does: a slice of a search, or a call."""
+    return task.function(task.argument, interrupt) if isinstance(task, Call) else run_slice(context, task, interrupt)
 
 
 _posed = threading.local()
