@@ -73,12 +73,18 @@ class Schedule:
             status = self.search.run(self.budget.part(QUICK_SECONDS), self._watch)
             if status is not Status.TIMED_OUT or self.budget.exceeded():
                 return status
-            attack(self.question, self.search, self.budget, device=self.device, seed=self.seed)
+            attack(self.question, self.search, self.budget, device=self.device, seed=self.seed, done=self.stage.attempts, mark=self._mark)
             self.stage.attacked = True
+            self._save()
         return Sharpening(
             self.question, self.search, self.budget, self._watch, self._save, self.stage, self.lanes, self.kept,
             alone=not self.far, crew=None if self.far else self.crew, solver=self.question.solver,
         ).run()  # fmt: skip
+
+    def _mark(self, attempts: int) -> None:
+        self.stage.attempts = attempts
+        if self.checkpoint is not None:
+            self.checkpoint.keep(self.search, self.stage)
 
     def _save(self) -> None:
         if self.checkpoint is not None:
@@ -93,11 +99,14 @@ class Schedule:
             self.progress(search)
 
 
-def attack(question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0) -> None:
+def attack(
+    question: Violation, search: Search, budget: Budget, *, device: str = "cpu", seed: int = 0, done: int = 0,
+    mark: Callable[[int], None] | None = None,
+) -> None:  # fmt: skip
     """Offer the search what projected gradient ascent finds for the targets still open; at most a tenth of the time left, or 10 s.
 
     A first pass starts from the centres alone, which settles most falsifiable targets at once; the others restart at random, more
-    often where a restart is cheap.
+    often where a restart is cheap. done: how many of the attempts an earlier run has made; mark is told how many there are by now.
     """
     from verifier.attacks.pgd import maximise
 
@@ -106,6 +115,8 @@ def attack(question: Violation, search: Search, budget: Budget, *, device: str =
     live = sorted({node.target for node in search.frontier() if question.targets[node.target].inputs is None})
     passes = (0, 100, 4000) if question.splitting == "input" else (0, 16)
     for number, (restarts, target) in enumerate(product(passes, live)):
+        if number < done:
+            continue
         wanted = question.targets[target]
         left = end - time.monotonic()
         if search.lower >= 0 or left <= 0:
@@ -118,3 +129,5 @@ def attack(question: Violation, search: Search, budget: Budget, *, device: str =
         )  # fmt: skip
         inside = np.stack([wanted.region.clip(point) for point in points[:4]])
         search.offer(question.judge(inside, [target] * len(inside)))
+        if mark is not None:
+            mark(number + 1)

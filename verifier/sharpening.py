@@ -32,9 +32,10 @@ TIGHTENING_SHARE = 0.5
 class Stage:
     """How far it has come; kept with the search. sharpened: the regions (see `first_with_region`) that are done with these rounds.
 
-    attacked: whether an attack has been made, for whoever begins with one.
+    attempts: how much of an attack has been made, for whoever begins with one; attacked: whether all of it.
     """
 
+    attempts: int = 0
     attacked: bool = False
     rounds: int = FIRST_ROUNDS
     sharpened: tuple[int, ...] = ()
