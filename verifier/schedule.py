@@ -1,6 +1,7 @@
 """In which order `verify` spends its time: quick bounds, an attack, then tightening of neurons and search in turn, with growing effort."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
