@@ -55,16 +55,18 @@ class Frame:
         x = v @ self.matrix.T
         return x / v[..., -1:] if self.cone else x + self.shift
 
-    def distance_inside(self, x: Array) -> float:
-        """How far the region reaches around its point x (n,), in float64 and relative to sides of width zero."""
+    def distance_inside(self, x: Array) -> Array:
+        """How far the region reaches around its points x (m, n), in float64 and relative to sides of width zero: (m,)."""
         free = self.matrix.any(axis=1)
-        lower, upper = self.region.bounding_box()
-        sides = float(min((x - lower)[free].min(initial=inf), (upper - x)[free].min(initial=inf)))
-        if not isinstance(self.region, Ball) or self.region.norm == inf or self.region.radius == inf:
-            return sides
-        gap = self.region.radius - float(np.linalg.norm(x - self.region.center, self.region.norm))
-        limits = min((x - self.region.limits.lower)[free].min(initial=inf), (self.region.limits.upper - x)[free].min(initial=inf))
-        return min(float(limits), gap / np.sqrt(free.sum()) if self.region.norm == 1 else gap)
+
+        def sides(lower: Array, upper: Array) -> Array:
+            return np.minimum((x - lower)[:, free].min(axis=1, initial=inf), (upper - x)[:, free].min(axis=1, initial=inf))
+
+        ball = self.region
+        if not isinstance(ball, Ball) or ball.norm == inf or ball.radius == inf:
+            return sides(*ball.bounding_box())
+        gap = ball.radius - np.linalg.norm(x - ball.center, ball.norm, axis=1)
+        return np.minimum(sides(ball.limits.lower, ball.limits.upper), gap / np.sqrt(free.sum()) if ball.norm == 1 else gap)
 
     def start(self) -> Array:
         """A point (N,) strictly inside the box and the rows, in float64."""

@@ -1,6 +1,8 @@
 """Streams of cells: what `lipschitz`, `tightness` and `cells` read. Memory does not grow with the number of cells."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,12 @@ from problems.errors import RegionError
 from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
-from verifier.enumeration.cell import Cell, CellBatch, cell_rows
-from verifier.enumeration.certify import inside_cells, inside_region, jacobians
-from verifier.enumeration.compose import Composer
-from verifier.enumeration.frame import Frame, frame_of
-from verifier.enumeration.plain import Leaf, PlainSearch
+from verifier.enumeration.cell import Cell, CellBatch
+from verifier.enumeration.certify import jacobians
+from verifier.enumeration.compiled import CompiledSearch, Found
+from verifier.enumeration.exact_tree import ExactLeaf
+from verifier.enumeration.frame import frame_of
+from verifier.enumeration.judge import Judge
 from verifier.search.budget import Budget
 
 BATCH = 4096
@@ -23,54 +26,62 @@ class Batches(Iterator[CellBatch]):
     """The cells of a region in batches, in lexicographic order of their patterns (-1 before +1).
 
     complete: whether the stream has ended because there are no more cells; False when a budget ended it. position: the last pattern
-    (h,) that was handed out, or None: give it as `start` to go on behind it.
+    (h,) that was handed out, or None: give it as `start` to go on behind it. kernel_seconds: time in compiled code.
     """
 
     def __init__(
         self, network: Network, region: Region, *, budget: Budget | None = None, start: Array | None = None, prefix: Array | None = None,
-        jacobians: bool = False, size: int = BATCH,
+        jacobians: bool = False, size: int = BATCH, tolerance: float = 1e-9,
     ) -> None:  # fmt: skip
         if region.bounding_box()[0].shape != (network.input_size,):
             raise RegionError("region", f"has another dimension than network {network.name}, {network.input_size}.")
-        self.network, self.region, self.budget, self.jacobians, self.size = network, region, budget, jacobians, size
+        self.network, self.region, self.jacobians, self.size, self.tolerance = network, region, jacobians, size, tolerance
+        self.budget = Budget() if budget is None else budget
         self.complete = False
         self.position = start
-        frame = frame_of(region)
-        self._search = PlainSearch(Composer(network, frame), frame, start, prefix)
-        self._frame: Frame = frame
-        self._leaves = self._search.leaves()
+        self._start, self._forced = start, prefix
+        self._frame = frame_of(region)
+        self._search = CompiledSearch(network, self._frame, start, prefix, size=size)
+        self._judge = Judge(network, region, self._frame, tolerance)
+        self._exact: Iterator[ExactLeaf | None] = iter(())
+        self._ready: list[CellBatch] = []
+
+    @property
+    def kernel_seconds(self) -> float:
+        return self._search.seconds
 
     def __next__(self) -> CellBatch:
-        leaves: list[Leaf] = []
-        while len(leaves) < self.size and not self.complete:
-            if self.budget is not None and self.budget.exceeded() is not None:
-                break
-            leaf = next(self._leaves, None)
-            if leaf is None:
-                self.complete = True
-                break
-            leaves.append(leaf)
-        if not leaves:
-            raise StopIteration
-        self.position = leaves[-1].pattern
-        return self._batch(leaves)
+        while not self._ready:
+            if self.complete or self.budget.exceeded() is not None:
+                raise StopIteration
+            self._work()
+        batch = self._ready.pop(0)
+        self.position = batch.patterns[-1]
+        if self.jacobians:
+            batch = replace(batch, jacobians=jacobians(self.network, batch.patterns))
+        return batch
 
-    def _batch(self, leaves: list[Leaf]) -> CellBatch:
-        frame, middle = self._frame, self._frame.start()
-        patterns = np.stack([leaf.pattern for leaf in leaves])
-        points = frame.inputs(np.stack([middle if leaf.point is None else leaf.point for leaf in leaves]))
-        vanishing = np.stack([leaf.vanishing for leaf in leaves])
-        certified = inside_region(self.region, points) & inside_cells(self.network, points, patterns, vanishing)
-        inradii = np.where(certified, np.array([self._inradius(*pair) for pair in zip(patterns, points, strict=True)]), 0.0)
-        return CellBatch(patterns, points, inradii, certified, jacobians(self.network, patterns) if self.jacobians else None)
+    def _work(self) -> None:
+        """Go on to the next cells or the next look at the budget."""
+        exact = list(islice(self._exact, 1))
+        if exact:
+            leaf = exact[0]
+            if leaf is not None:
+                self._offer(self._judge.exact(leaf))
+            return
+        event = self._search.advance()
+        if event is False:
+            self.complete = True
+        elif isinstance(event, Found):
+            self._offer(self._judge.found(event))
+        elif isinstance(event, np.ndarray):
+            # What was found before the subtree comes before it.
+            self._offer(self._judge.found(self._search.taken()))
+            self._exact = self._judge.search.leaves(event, start=self._start, forced=self._forced, late=self.budget.exceeded)
 
-    def _inradius(self, pattern: Array, x: Array) -> float:
-        matrix, offsets = cell_rows(self.network, pattern)
-        free = self._frame.matrix.any(axis=1)
-        norms = np.linalg.norm(matrix[:, free], axis=1)
-        used = norms > 0.0
-        slack = float(((matrix @ x + offsets)[used] / norms[used]).min(initial=np.inf))
-        return max(0.0, min(slack, self._frame.distance_inside(x)))
+    def _offer(self, batch: CellBatch) -> None:
+        if len(batch):
+            self._ready.append(batch)
 
 
 def stream_batches(
@@ -84,7 +95,7 @@ def stream_batches(
     Every full cell is in the stream; cells whose interior could not be verified are there with certified False. tolerance: inradii are
     computed carefully where they are below it. Raises RegionError.
     """
-    return Batches(network, region, budget=budget, start=start, prefix=prefix, jacobians=jacobians, size=size)
+    return Batches(network, region, budget=budget, start=start, prefix=prefix, jacobians=jacobians, size=size, tolerance=tolerance)
 
 
 def stream_cells(

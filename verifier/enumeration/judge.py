@@ -1,0 +1,89 @@
+"""From leaves of a search to cells: points in input space, verified, with the radius of a ball around them."""
+
+from functools import cached_property
+from math import inf
+
+import numpy as np
+
+from problems.maps import Array
+from problems.network import Network
+from problems.regions.base import Region
+from solvers import Program, SolverError, open_session
+from verifier.enumeration.cell import CellBatch, cell_rows
+from verifier.enumeration.certify import inside_cells, inside_region
+from verifier.enumeration.compiled import Found
+from verifier.enumeration.exact_rows import ExactComposer
+from verifier.enumeration.exact_tree import ExactLeaf, ExactSearch, inputs
+from verifier.enumeration.frame import Frame
+
+
+class Judge:
+    """Verifies leaves. Where floats do not tell, the exact search decides whether the cell is full, and finds it another point."""
+
+    def __init__(self, network: Network, region: Region, frame: Frame, tolerance: float) -> None:
+        self.network, self.region, self.frame, self.tolerance = network, region, frame, tolerance
+
+    @cached_property
+    def search(self) -> ExactSearch:
+        """The exact search, composed where it is first needed."""
+        return ExactSearch(ExactComposer(self.network, self.frame))
+
+    def found(self, leaves: Found) -> CellBatch:
+        """The cells among compiled leaves; those that are proved not to be full are left out."""
+        points = self.frame.inputs(leaves.points)
+        certified = inside_region(self.region, points) & inside_cells(self.network, points, leaves.patterns, leaves.vanishing)
+        slacks = leaves.slacks / leaves.points[:, -1] if self.frame.cone else leaves.slacks
+        inradii = np.where(certified, np.minimum(slacks, self.frame.distance_inside(points)), 0.0)
+        keep = np.ones(len(points), dtype=bool)
+        for i in np.flatnonzero(~certified):
+            exact = next(self.search.leaves(leaves.patterns[i]), None)
+            if exact is None:
+                keep[i] = False
+                continue
+            cell = self.exact(exact)
+            points[i], certified[i], inradii[i] = cell.points[0], cell.certified[0], cell.inradii[0]
+        for i in np.flatnonzero(keep & certified & (inradii <= self.tolerance)):
+            inradii[i] = max(inradii[i], self.inscribed(leaves.patterns[i]))
+        return CellBatch(leaves.patterns[keep], points[keep], np.maximum(inradii[keep], 0.0), certified[keep])
+
+    def exact(self, leaf: ExactLeaf) -> CellBatch:
+        """One cell of the exact search. It is full; it is certified if the float next to its point verifies."""
+        x = np.array([[float(v) for v in inputs(self.frame, leaf.point)]])
+        patterns, vanishing = leaf.pattern[None], leaf.vanishing[None]
+        certified = inside_region(self.region, x) & inside_cells(self.network, x, patterns, vanishing)
+        return CellBatch(patterns, x, np.array([self.inscribed(leaf.pattern)]), certified)
+
+    def inscribed(self, pattern: Array) -> float:
+        """The inscribed radius of a cell in input space, in floats: 0 where it is not told from that. Sides of width zero do not count."""
+        matrix, offsets = cell_rows(self.network, pattern)
+        free = self.frame.matrix.any(axis=1)
+        lift = self.region.lift(with_norm=False)
+        n, extra = self.network.input_size, lift.extra
+        norms = np.linalg.norm(matrix[:, free], axis=1)
+        used = norms > 0.0
+        count = int(used.sum())
+        eye = np.eye(n + extra)
+        sides = np.concatenate([free & np.isfinite(lift.lower[:n]), np.zeros(extra, bool)])
+        tops = np.concatenate([free & np.isfinite(lift.upper[:n]), np.zeros(extra, bool)])
+        own = lift.matrix.toarray()
+        rows = np.concatenate([
+            np.column_stack([matrix[used] / norms[used, None], np.zeros((count, extra)), -np.ones(count)]),
+            np.column_stack([eye[sides], -np.ones(int(sides.sum()))]),
+            np.column_stack([-eye[tops], -np.ones(int(tops.sum()))]),
+            np.column_stack([own, np.zeros(len(own))]),
+        ])  # fmt: skip
+        program = Program(
+            cost=np.append(np.zeros(n + extra), -1.0),
+            matrix=rows,
+            row_lower=np.concatenate([-offsets[used] / norms[used], lift.lower[sides], -lift.upper[tops], lift.row_lower]),
+            row_upper=np.concatenate([np.full(count + int(sides.sum()) + int(tops.sum()), inf), lift.row_upper]),
+            lower=np.append(lift.lower, 0.0),
+            upper=np.append(lift.upper, 1.0),
+            cones=lift.cones,
+        )
+        try:
+            with open_session(program) as session:
+                x = session.solve().x
+        except SolverError:  # coefficients that no solver takes
+            return 0.0
+        return 0.0 if x is None else max(0.0, float(x[-1]))
