@@ -12,7 +12,7 @@ from time import time
 import numba
 
 
-def discard_outdated(folder: Path, name: str = "*", *, also: Sequence[Path] = ()) -> None:
+def discard_outdated(folder: Path, name: str = "*", *, also: Iterable[Path] = ()) -> None:
     """Remove the compiled code of the files `name`.py (a pattern) that is older than any of them, or than a file in `also`."""
     with suppress(OSError):  # a folder that cannot be written: numba keeps its code elsewhere, and an installer leaves one set of sources
         times = [file.stat().st_mtime for file in (*folder.glob(f"{name}.py"), *also)]

@@ -35,7 +35,7 @@ class CompiledSearch:
     """Leaves after `start` (a pattern, or None), within `prefix` (signs, 0 where free), over the first `stop` neurons (None: all).
 
     `advance` returns leaves, a prefix of signs whose subtree the exact search has to take over, None for a pause, or False at the end.
-    seconds: spent in compiled code, and in compose.py for networks that are no chains.
+    seconds: processor time in compiled code, and in compose.py for networks that are no chains.
     """
 
     network: Network
@@ -123,13 +123,21 @@ class CompiledSearch:
         layers = len(self._first) - 1
         if chain is None:
             none = np.zeros(0)
-            return self._arrays.Layers(self._first, np.zeros(1, np.int64), none, none, none, bias_column)
+            return self._arrays.Layers(self._first, np.zeros(1, np.int64), none, none, none, bias_column, self._apex())
         affine = [node for node in self.network.nodes if isinstance(node, Affine)]
         rounding = np.array([2.0 * gamma(operations(node) + n) for node in affine])
         return self._arrays.Layers(
             self._first, np.asarray(chain.places, np.int64), np.require(chain.weights, np.float64, ["C", "W"]),
             np.require(chain.biases, np.float64, ["C", "W"]), rounding[: max(layers, 1)], bias_column,
+            self._apex(),
         )  # fmt: skip
+
+    def _apex(self) -> int:
+        """See kernel_arrays.Layers."""
+        if not self.frame.cone:
+            return 0
+        biased = any(node.bias.any() for node in self.network.nodes[:-1] if isinstance(node, Affine))
+        return 1 if biased or self.frame.rows[:, -1].any() else 2
 
     def _supply(self, layer: int) -> None:
         """Put the rows of a ReLU layer in place, composed over the graph."""
@@ -142,7 +150,7 @@ class CompiledSearch:
     def advance(self, programs: int = PAUSE_AFTER) -> Found | Array | bool | None:
         """See the class; comes back after about so many linear programs."""
         kernel, arrays, tree = self._kernel, self._arrays, self._tree
-        began = time.perf_counter()
+        began = time.thread_time()
         tree.at[arrays.PAUSE_AT] = tree.at[arrays.PROGRAMS] + programs
         while True:
             event = kernel.advance(
@@ -153,7 +161,7 @@ class CompiledSearch:
             layer = int(tree.layer_of[tree.at[arrays.POSITION]])
             self._supply(layer)
             tree.at[arrays.GIVEN] = layer
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.thread_time() - began
         if event == arrays.HANDED_OVER:
             self._handed = tree.pattern[: tree.at[arrays.POSITION]].copy()
         return {arrays.FULL: self.taken, arrays.DONE: self._last, arrays.HANDED_OVER: lambda: self._handed, arrays.PAUSE: lambda: None}[

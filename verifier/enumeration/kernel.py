@@ -16,7 +16,7 @@ import numpy as np
 
 from problems.regions.compiled import discard_outdated
 from solvers import dense
-from solvers.dense import CLOSED, OPEN, Polytope, Room, dot_row, fused, settle
+from solvers.dense import CLOSED, OPEN, Polytope, Room, dot_row, fused
 from verifier.enumeration.kernel_arrays import (
     BACK,
     BRANCHES,
@@ -42,10 +42,10 @@ from verifier.enumeration.kernel_arrays import (
 )  # fmt: skip
 
 # Code compiled from sources that have changed is removed before any of it is loaded.
-discard_outdated(Path(__file__).parent, "kernel*", also=[Path(dense.__file__)])
+discard_outdated(Path(__file__).parent, "kernel*", also=Path(dense.__file__).parent.glob("dense*.py"))
 
 from verifier.enumeration.kernel_pool import enter, forget, pooled, screen  # noqa: E402
-from verifier.enumeration.kernel_rows import compose, cut, inside, put, recentre, slacks, take  # noqa: E402
+from verifier.enumeration.kernel_rows import compose, cut, inside, put, recentre, side, slacks, take  # noqa: E402
 
 # What is known of one side of a neuron.
 _NONE, _GOOD, _THIN = 0, 1, 2
@@ -167,21 +167,21 @@ def _decide(
         return _follow(tree, j, free)
     low, high = _GOOD, _GOOD
     skipped = False
-    for side in range(2):
-        sign = 2 * side - 1
+    for number in range(2):
+        sign = 2 * number - 1
         kind = _GOOD
         if tree.forced[j] == -sign or (sign < 0 and at[ON_PATH] and tree.start[j] > 0):
             kind, skipped = _NONE, True
-        elif sign != free and not pooled(tree, layers, pool, j, sign, side):
+        elif sign != free and not pooled(tree, layers, pool, j, sign, number):
             at[PROGRAMS] += 1
             for k in range(n):
                 tree.cost[k] = sign * scale * tree.coefficients[j, k]
             constant = sign * scale * tree.constants[j]
-            code = settle(polytope, m, tree.cost, constant, error, size, tree.point, tree.slack, sign * value, room)
+            code = side(polytope, m, tree.cost, constant, error, size, tree.point, tree.slack, sign * value, room, layers.apex)
             kind = _NONE if code == CLOSED else _THIN
             if code == OPEN:
-                kind = _side_point(tree, polytope, room, wider, wider_room, j, sign, side)
-        if side == 0:
+                kind = _side_point(tree, polytope, room, wider, wider_room, j, sign, number)
+        if number == 0:
             low = kind
         else:
             high = kind
@@ -231,12 +231,12 @@ def _follow(tree: Tree, j: int, sign: int) -> bool:
 
 @fused
 def _side_point(
-    tree: Tree, polytope: Polytope, room: Room, wider: Polytope, wider_room: Room, j: int, sign: int, side: int
+    tree: Tree, polytope: Polytope, room: Room, wider: Polytope, wider_room: Room, j: int, sign: int, number: int
 ) -> int:  # fmt: skip
-    """Verify room.point as an inner point of the side `sign` of neuron j, or look for another; leaves it in tree.trial[side]."""
+    """Verify room.point as an inner point of the side `sign` of neuron j, or look for another; leaves it in tree.trial[number]."""
     at, m = tree.at, tree.at[ROWS]
-    trial = tree.trial[side]
-    put(tree.trial, side, room.point)
+    trial = tree.trial[number]
+    put(tree.trial, number, room.point)
     cut(tree, polytope, j, sign)
     at[ROWS] = m
     slacks(polytope, m + 1, trial, tree.trial_slack)

@@ -17,7 +17,8 @@ POSITION, BRANCHES, ROWS, BACK, ON_PATH, LEAVES, PROGRAMS, CENTRED, GIVEN, PAUSE
 class Layers(NamedTuple):
     """A chain of dense layers packed as in verifier/bounds/packed.py: first (L + 1,) neuron of each ReLU layer; places (L + 1,) and weights
     of the maps between them; biases (h,); rounding (L,): the relative error that composing layer l adds. Without weights, rows are
-    wanted from the caller. bias_column: where biases go (the variable t of a cone), or -1 for the constants."""
+    wanted from the caller. bias_column: where biases go (the variable t of a cone), or -1 for the constants. apex: 1 for a cone, 2 for one
+    in which no row depends on t, else 0."""
 
     first: Array
     places: Array
@@ -25,6 +26,7 @@ class Layers(NamedTuple):
     biases: Array
     rounding: Array
     bias_column: int
+    apex: int
 
 
 class Tree(NamedTuple):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from solvers.dense import CLOSED, OPEN, Polytope, Room, box_bound, dot_row, fused, inlined, settle
+from solvers.dense import CLOSED, OPEN, Polytope, Room, box_bound, dot_row, fused, inlined
 from verifier.enumeration.kernel_arrays import POSITION, PROGRAMS, ROWS, TRAIL, UNIT, Array, Layers, Pool, Tree
-from verifier.enumeration.kernel_rows import inside, slacks
+from verifier.enumeration.kernel_rows import inside, side, slacks
 
 
 @fused
@@ -97,8 +97,9 @@ def screen(tree: Tree, layers: Layers, pool: Pool, polytope: Polytope, room: Roo
         for k in range(n):
             tree.cost[k] = sign * scale * tree.coefficients[j, k]
         constant = sign * scale * tree.constants[j]
-        code = settle(
-            polytope, at[ROWS], tree.cost, constant, tree.errors[j] * scale, tree.sizes[j] * scale, tree.point, tree.slack, value, room
+        code = side(
+            polytope, at[ROWS], tree.cost, constant, tree.errors[j] * scale, tree.sizes[j] * scale, tree.point, tree.slack, value, room,
+            layers.apex,
         )  # fmt: skip
         if code == CLOSED:
             tree.known[j] = -sign
@@ -114,8 +115,8 @@ def screen(tree: Tree, layers: Layers, pool: Pool, polytope: Polytope, room: Roo
 
 
 @fused
-def pooled(tree: Tree, layers: Layers, pool: Pool, j: int, sign: int, side: int) -> bool:
-    """Whether the pool has a point on the side `sign` of neuron j; the one farthest from its row is left in tree.trial[side]."""
+def pooled(tree: Tree, layers: Layers, pool: Pool, j: int, sign: int, number: int) -> bool:
+    """Whether the pool has a point on the side `sign` of neuron j; the one farthest from its row is left in tree.trial[number]."""
     layer = tree.layer_of[j]
     bit = j - layers.first[layer]
     word, mask = bit // 64, np.uint64(1) << np.uint64(bit % 64)
@@ -129,5 +130,5 @@ def pooled(tree: Tree, layers: Layers, pool: Pool, j: int, sign: int, side: int)
     if best < 0:
         return False
     for k in range(tree.point.shape[0]):
-        tree.trial[side, k] = pool.points[layer, best, k]
+        tree.trial[number, k] = pool.points[layer, best, k]
     return True

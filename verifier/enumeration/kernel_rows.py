@@ -4,7 +4,8 @@ from math import frexp
 
 import numpy as np
 
-from solvers.dense import Polytope, Room, best_point, dot_row, fused, inlined, maximise
+from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, best_point, dot_row, fused, inlined, maximise, settle
+from solvers.dense_basis import proves_nowhere_positive
 from verifier.enumeration.kernel_arrays import ROWS, UNIT, Array, Layers, Tree
 
 
@@ -140,3 +141,15 @@ def recentre(
     for k in range(n):
         point[k] = room.point[k]
     slacks(polytope, m, point, slack)
+
+
+@fused
+def side(
+    polytope: Polytope, m: int, c: Array, constant: float, error: float, size: float, inner: Array, inner_slack: Array, value: float,
+    room: Room, apex: int,
+) -> int:  # fmt: skip
+    """solvers.dense.settle, and on a cone (apex > 0, see Layers) a proof from the basis, because the maximum there is zero or infinite."""
+    code = settle(polytope, m, c, constant, error, size, inner, inner_slack, value, room)
+    if code == UNDECIDED and apex > 0 and proves_nowhere_positive(polytope, c, error, room, apex == 2):
+        return CLOSED
+    return code
