@@ -160,7 +160,7 @@ def settle(
         if objective <= 0.0 and dual_bound(polytope, c, constant, error, size, room) <= 0.0:
             return CLOSED
         leaving, share = _price(polytope, m, count, inner, inner_slack, room)
-        if objective > 0.0:
+        if objective > error + 32.0 * _UNIT * size:
             first = max(0.0, -value / (objective - value))
             if share - first > (_ENOUGH if leaving >= 0 else 0.0):
                 best_point(polytope, m, inner, inner_slack, value, objective, room)

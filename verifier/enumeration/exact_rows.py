@@ -27,6 +27,7 @@ class ExactComposer:
         self.width = [high - low for low, high in zip(frame.exact_lower, frame.exact_upper, strict=True)]
         self._values: dict[int, Value] = {}
         self._known: dict[int, bytes] = {}
+        self._rows: dict[int, tuple[bytes, Array]] = {}
 
     def own_rows(self) -> Array:
         """(S, N + 1): the rows of the frame, each times a positive number; for a cone t >= 0 besides, which inner points must not touch."""
@@ -53,12 +54,15 @@ class ExactComposer:
             if self._known.get(index) != key:
                 self._values[index] = self._compute(index, pattern)
                 self._known[index] = key
-        rows = self._values[last][0].T.copy()
-        for i in range(len(rows)):
-            divisor = gcd(*rows[i].tolist())
-            if divisor > 1:
-                rows[i] //= divisor
-        return rows
+        key = self._known[last]
+        if k not in self._rows or self._rows[k][0] != key:
+            rows = self._values[last][0].T.copy()
+            for i in range(len(rows)):
+                divisor = gcd(*rows[i].tolist())
+                if divisor > 1:
+                    rows[i] //= divisor
+            self._rows[k] = key, rows
+        return self._rows[k][1]
 
     def _compute(self, index: int, pattern: Array) -> Value:
         node, n = self.network.nodes[index], self.frame.variables

@@ -3,8 +3,8 @@
 import numpy as np
 
 from solvers.dense import CLOSED, OPEN, Polytope, Room, box_bound, dot_row, fused, inlined
-from verifier.enumeration.kernel_arrays import POSITION, PROGRAMS, ROWS, TRAIL, UNIT, Array, Layers, Pool, Tree
-from verifier.enumeration.kernel_rows import inside, side, slacks
+from verifier.enumeration.kernel_arrays import POSITION, PROGRAMS, ROWS, UNIT, Array, Layers, Pool, Tree
+from verifier.enumeration.kernel_rows import inside, know, side, slacks
 
 
 @fused
@@ -88,9 +88,7 @@ def screen(tree: Tree, layers: Layers, pool: Pool, polytope: Polytope, room: Roo
         sign = -1 if positive else 1
         scale = tree.scales[j]
         if box_bound(tree.coefficients, j, sign, tree.constants[j], tree.errors[j], tree.sizes[j], polytope.lower, polytope.upper) <= 0.0:
-            tree.known[j] = -sign
-            tree.trail[at[TRAIL]] = j
-            at[TRAIL] += 1
+            know(tree, j, -sign)
             continue
         at[PROGRAMS] += 1
         value = (dot_row(tree.coefficients, j, tree.point) + tree.constants[j]) * scale * sign
@@ -102,9 +100,7 @@ def screen(tree: Tree, layers: Layers, pool: Pool, polytope: Polytope, room: Roo
             layers.apex,
         )  # fmt: skip
         if code == CLOSED:
-            tree.known[j] = -sign
-            tree.trail[at[TRAIL]] = j
-            at[TRAIL] += 1
+            know(tree, j, -sign)
         elif code == OPEN:
             slacks(polytope, at[ROWS], room.point, tree.trial_slack)
             if inside(polytope, at[ROWS], room.point, tree.trial_slack, 0.0):

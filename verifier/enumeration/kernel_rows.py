@@ -6,7 +6,7 @@ import numpy as np
 
 from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, best_point, dot_row, fused, inlined, maximise, settle
 from solvers.dense_basis import proves_nowhere_positive
-from verifier.enumeration.kernel_arrays import ROWS, UNIT, Array, Layers, Tree
+from verifier.enumeration.kernel_arrays import ROWS, TRAIL, UNIT, Array, Layers, Tree
 
 
 @inlined
@@ -46,7 +46,10 @@ def cut(tree: Tree, polytope: Polytope, j: int, sign: int) -> None:
 
 @fused
 def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
-    """The rows of a layer from those of the layer before and its signs; errors as in compose.py."""
+    """The rows of a layer from those of the layer before and its signs; errors as in compose.py.
+
+    Where all weights of active neurons and the bias have one sign, the row has that sign on the whole cell, without any rounding.
+    """
     before, first, last = layers.first[layer - 1], layers.first[layer], layers.first[layer + 1]
     width, n, place = first - before, tree.point.shape[0], layers.places[layer]
     for j in range(first, last):
@@ -54,6 +57,7 @@ def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
             tree.coefficients[j, k] = 0.0
         constant = layers.biases[j]
         error, size = 0.0, abs(constant)
+        positive, negative = constant > 0.0, constant < 0.0
         if layers.bias_column >= 0:
             tree.coefficients[j, layers.bias_column] = constant
             constant = 0.0
@@ -61,6 +65,7 @@ def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
         for i in range(width):
             w = layers.weights[start + i]
             if w != 0.0 and tree.pattern[before + i] > 0:
+                positive, negative = positive or w > 0.0, negative or w < 0.0
                 for k in range(n):
                     tree.coefficients[j, k] += w * tree.coefficients[before + i, k]
                 constant += w * tree.constants[before + i]
@@ -68,6 +73,16 @@ def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
                 size += abs(w) * tree.sizes[before + i]
         tree.constants[j] = constant
         settle_row(tree, polytope, j, 0.0 if size == 0.0 else (error + layers.rounding[layer] * size) * (1.0 + 1e-12) + 1e-280)
+        if positive != negative:
+            know(tree, j, 1 if positive else -1)
+
+
+@inlined
+def know(tree: Tree, j: int, sign: int) -> None:
+    """Neuron j has this sign only, here and in the whole subtree."""
+    tree.known[j] = sign
+    tree.trail[tree.at[TRAIL]] = j
+    tree.at[TRAIL] += 1
 
 
 @inlined
