@@ -17,6 +17,8 @@ def inside_cells(network: Network, points: Array, patterns: Array, vanishing: Ar
 
     vanishing (m, h) bool marks neurons that are identically zero on their cell, whose sign says nothing.
     """
+    finite = np.isfinite(points).all(axis=1)
+    points = np.where(finite[:, None], points, 0.0)
     values, errors = pre_activations(network, points)
     ignored = np.zeros(patterns.shape, dtype=bool) if vanishing is None else vanishing
     with np.errstate(invalid="ignore"):
@@ -27,7 +29,7 @@ def inside_cells(network: Network, points: Array, patterns: Array, vanishing: Ar
         nodes = exact.evaluate_all(network, points[i])
         signs = [(value > 0) - (value < 0) for relu in network.relus for value in nodes[network.nodes[relu].parent]]  # type: ignore[union-attr]
         result[i] = bool(np.all((np.array(signs) == patterns[i]) | ignored[i]))
-    return result
+    return result & finite
 
 
 def pre_activations(network: Network, points: Array) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """The compiled search (kernel.py) behind Python: arrays packed, rows supplied for networks that are no chains, events told apart."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,7 @@ class CompiledSearch:
     prefix: Array | None = None
     stop: int | None = None
     size: int = 4096
+    late: Callable[[], object] = lambda: None  # not asked: `advance` comes back after a while
     seconds: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:

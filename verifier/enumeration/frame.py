@@ -14,7 +14,7 @@ import numpy as np
 from problems.errors import RegionError
 from problems.maps import Array
 from problems.regions.ball import Ball
-from problems.regions.base import Region
+from problems.regions.base import Cone, Region
 from problems.regions.box import Box
 from problems.rounding import round_down, round_up
 
@@ -68,9 +68,28 @@ class Frame:
         gap = ball.radius - np.linalg.norm(x - ball.center, ball.norm, axis=1)
         return np.minimum(sides(ball.limits.lower, ball.limits.upper), gap / np.sqrt(free.sum()) if ball.norm == 1 else gap)
 
+    def gap(self, v: Array) -> float:
+        """How far the l2 ball reaches around v (N,), less all rounding errors; inf without one."""
+        if self.ball is None:
+            return inf
+        distance = float(np.linalg.norm(v @ self.matrix.T + self.shift - self.ball.center))
+        return self.ball.radius - distance * (1.0 + 1e-12) - 1e-14 * float(np.abs(self.ball.center).max(initial=0.0))
+
+    def cones(self) -> tuple[Cone, ...]:
+        """The l2 ball as a cone of a program in the variables; sides of width zero, at the centre, take nothing of its radius."""
+        if self.ball is None:
+            return ()
+        free = self.matrix.any(axis=1)
+        return (Cone(np.arange(self.variables), self.ball.center[free], self.ball.radius),) if free.any() else ()
+
     def start(self) -> Array:
         """A point (N,) strictly inside the box and the rows, in float64."""
         middle = 0.5 * self.lower + 0.5 * self.upper
+        if self.ball is not None and self.matrix.any():
+            centre = self.ball.center[self.matrix.any(axis=1)]
+            # The centre may lie on sides of the box: a little towards the middle, and still deep inside the ball.
+            share = 0.1 * self.ball.radius / max(0.1 * self.ball.radius, float(np.linalg.norm(middle - centre)))
+            return centre + share * (middle - centre)
         return middle if not len(self.offsets) else _inside(self, middle)
 
 

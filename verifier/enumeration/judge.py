@@ -1,5 +1,6 @@
 """From leaves of a search to cells: points in input space, verified, with the radius of a ball around them."""
 
+from dataclasses import replace
 from functools import cached_property
 from math import inf
 
@@ -33,6 +34,8 @@ class Judge:
         points = self.frame.inputs(leaves.points)
         certified = inside_region(self.region, points) & inside_cells(self.network, points, leaves.patterns, leaves.vanishing)
         slacks = leaves.slacks / leaves.points[:, -1] if self.frame.cone else leaves.slacks
+        if self.frame.ball is not None:
+            slacks = np.array([self._slack(*pair) for pair in zip(leaves.patterns, points, strict=True)])
         inradii = np.where(certified, np.minimum(slacks, self.frame.distance_inside(points)), 0.0)
         keep = np.ones(len(points), dtype=bool)
         for i in np.flatnonzero(~certified):
@@ -42,9 +45,25 @@ class Judge:
                 continue
             cell = self.exact(exact)
             points[i], certified[i], inradii[i] = cell.points[0], cell.certified[0], cell.inradii[0]
+            if self.frame.ball is not None and not certified[i]:
+                points[i], certified[i], inradii[i] = self._in_ball(leaves.patterns[i], leaves.vanishing[i], points[i])
         for i in np.flatnonzero(keep & certified & (inradii <= self.tolerance)):
             inradii[i] = max(inradii[i], self.inscribed(leaves.patterns[i]))
         return CellBatch(leaves.patterns[keep], points[keep], np.maximum(inradii[keep], 0.0), certified[keep])
+
+    def _slack(self, pattern: Array, x: Array) -> float:
+        matrix, offsets = cell_rows(self.network, pattern)
+        norms = np.linalg.norm(matrix[:, self.frame.matrix.any(axis=1)], axis=1)
+        used = norms > 0.0
+        return float(((matrix @ x + offsets)[used] / norms[used]).min(initial=inf))
+
+    def _in_ball(self, pattern: Array, vanishing: Array, x: Array) -> tuple[Array, bool, float]:
+        """(a point, whether it verifies, the radius of a ball around it) of a cell in an l2 ball that the search found no point of."""
+        centre, radius = self._centre(pattern)
+        if centre is None:
+            return x, False, 0.0
+        certified = inside_region(self.region, centre[None]) & inside_cells(self.network, centre[None], pattern[None], vanishing[None])
+        return centre, bool(certified[0]), radius
 
     def exact(self, leaf: ExactLeaf) -> CellBatch:
         """One cell of the exact search. It is full; it is certified if the float next to its point verifies."""
@@ -54,7 +73,26 @@ class Judge:
         return CellBatch(patterns, x, np.array([self.inscribed(leaf.pattern)]), certified)
 
     def inscribed(self, pattern: Array) -> float:
-        """The inscribed radius of a cell in input space, in floats: 0 where it is not told from that. Sides of width zero do not count."""
+        """The inscribed radius of a cell in input space, in floats: 0 where it is not told from that."""
+        return self._centre(pattern)[1]
+
+    def _centre(self, pattern: Array) -> tuple[Array | None, float]:
+        """(centre (n,), radius) of about the largest ball in a cell of the region, in floats; sides of width zero do not count.
+
+        An l2 ball is shrunk step by step: the radius is at least the smaller one of the step and of what the rows leave.
+        """
+        ball = self.frame.ball
+        if ball is None:
+            return self._largest_ball(pattern, None)
+        best: tuple[Array | None, float] = None, 0.0
+        for step in (ball.radius * 0.1**k for k in range(1, 12)):
+            point, radius = self._largest_ball(pattern, ball.radius - step)
+            if point is not None and min(radius, step) > best[1]:
+                best = point, min(radius, step)
+        return best
+
+    def _largest_ball(self, pattern: Array, limit: float | None) -> tuple[Array | None, float]:
+        """`_centre` without regard to the sphere of an l2 ball, whose radius is replaced by `limit`."""
         matrix, offsets = cell_rows(self.network, pattern)
         free = self.frame.matrix.any(axis=1)
         lift = self.region.lift(with_norm=False)
@@ -79,11 +117,11 @@ class Judge:
             row_upper=np.concatenate([np.full(count + int(sides.sum()) + int(tops.sum()), inf), lift.row_upper]),
             lower=np.append(lift.lower, 0.0),
             upper=np.append(lift.upper, 1.0),
-            cones=lift.cones,
+            cones=tuple(replace(cone, limit=limit) for cone in lift.cones) if limit is not None else lift.cones,
         )
         try:
             with open_session(program) as session:
                 x = session.solve().x
         except SolverError:  # coefficients that no solver takes
-            return 0.0
-        return 0.0 if x is None else max(0.0, float(x[-1]))
+            return None, 0.0
+        return (None, 0.0) if x is None else (x[:n], max(0.0, float(x[-1])))

@@ -5,18 +5,20 @@ sign the largest value s (a.v + c) over the closed partial cell decides: positiv
 maximiser; at most zero, proved by a safe dual bound, then no full cell has that sign. In between nothing is proved, and the side is
 kept without a point. Cells come in lexicographic order, -1 before +1.
 
-This is the fall-back and the cross-check of the compiled search (search.py), and follows the same rules.
+It is the cross-check of the compiled search (kernel.py), and the only search for l2 balls: their programs have a cone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
 
 from problems.maps import Array
+from problems.network import Network
 from solvers import Program, Session, open_session
 from verifier.bounds.rounding import gamma
+from verifier.enumeration.compiled import Found
 from verifier.enumeration.compose import Composer, Rows
 from verifier.enumeration.frame import Frame
 
@@ -42,28 +44,35 @@ class _Node:
 
 @dataclass(eq=False)
 class PlainSearch:
-    """The leaves of the region after `start` (a pattern, or None), within `prefix` (signs, 0 where free)."""
+    """The leaves of the region after `start` (a pattern, or None), within `prefix` (signs, 0 where free), over the first `stop` neurons."""
 
     composer: Composer
     frame: Frame
     start: Array | None = None
     prefix: Array | None = None
+    stop: int | None = None
     solver: str = "auto"
     programs: int = 0
+    late: Callable[[], object] = lambda: None
     _session: Session | None = None
     _held: list[tuple[int, int]] = field(default_factory=list)
     _stale: set[int] = field(default_factory=set)
 
-    def leaves(self) -> Iterator[Leaf]:
+    def leaves(self) -> Iterator[Leaf | None]:
+        """The leaves in order; None, as the last, where `late` says to stop."""
         layout, h = self.composer.layout, self.composer.layout.neurons
+        h = h if self.stop is None else self.stop
         rows: dict[int, tuple[Array, float, float, float]] = {}
-        stack = [_Node(np.zeros(h, np.int8), 0, self._first_point())]
+        stack = [_Node(np.zeros(layout.neurons, np.int8), 0, self.frame.start())]
         layer_of = np.concatenate([np.full(part.stop - part.start, k) for k, part in enumerate(layout.slices)] or [np.zeros(0, int)])
         while stack:
             node = stack.pop()
             pattern, point, constraints = node.pattern, node.point, node.constraints
             loaded = -1
             for j in range(node.position, h):
+                if self.late():
+                    yield None
+                    return
                 k = int(layer_of[j])
                 if k != loaded:
                     self._load(rows, self.composer.layer(k, pattern), layout.slices[k].start)
@@ -83,11 +92,8 @@ class PlainSearch:
                 if both or (self.prefix is not None and self.prefix[j]) or point is None:
                     constraints = (*constraints, j)
             else:
-                if self.start is None or tuple(pattern) > tuple(self.start):
-                    yield Leaf(pattern.copy(), point, np.array([_vanishes(rows[j]) for j in range(h)], dtype=bool))
-
-    def _first_point(self) -> Array | None:
-        return self.frame.start()
+                if self.start is None or tuple(pattern[:h]) > tuple(self.start[:h]):
+                    yield Leaf(pattern[:h].copy(), point, np.array([_vanishes(rows[j]) for j in range(h)], dtype=bool))
 
     def _load(self, rows: dict[int, tuple[Array, float, float, float]], layer: Rows, first: int) -> None:
         for t in range(len(layer.constants)):
@@ -113,11 +119,20 @@ class PlainSearch:
         if point is not None and abs(value) > rounding:
             sides[1 if value > 0 else -1] = point
         for sign in (-1, 1):
-            if sign not in sides:
+            if sign not in sides and not self._far(a * sign, c * sign, rounding):
                 reached, proved = self._largest(rows, j, sign, pattern, constraints)
                 if not proved:
                     sides[sign] = self._between(rows, (j, sign), pattern, constraints, point, reached)
         return sides
+
+    def _far(self, a: Array, c: float, rounding: float) -> bool:
+        """Whether a.v + c is at most zero on the whole l2 ball: no program is needed."""
+        ball = self.frame.ball
+        if ball is None:
+            return False
+        centre = ball.center[self.frame.matrix.any(axis=1)]
+        slack = 4.0 * gamma(len(a) + 4) * (abs(c) + float(np.abs(a) @ np.abs(centre)) + ball.radius * float(np.linalg.norm(a)))
+        return float(a @ centre) + c + ball.radius * float(np.linalg.norm(a)) + slack + rounding <= 0.0
 
     def _largest(
         self, rows: dict[int, tuple[Array, float, float, float]], j: int, sign: int, pattern: Array, constraints: tuple[int, ...]
@@ -144,7 +159,7 @@ class PlainSearch:
         if self._session is None:
             self._session = open_session(Program(
                 cost=np.zeros(frame.variables), matrix=frame.rows, row_lower=-frame.offsets, row_upper=np.full(len(frame.offsets), inf),
-                lower=frame.lower, upper=frame.upper,
+                lower=frame.lower, upper=frame.upper, cones=frame.cones(),
             ), self.solver)  # fmt: skip
         same = 0
         while same < min(len(wanted), len(self._held)) and wanted[same] == self._held[same] and wanted[same][0] not in self._stale:
@@ -168,10 +183,14 @@ class PlainSearch:
         if point is None or reached is None:
             return None
         matrix, offsets, errors = self.slacks(rows, [*((i, int(pattern[i])) for i in constraints), side])
-        begin, end = matrix @ point + offsets, matrix @ np.clip(reached, self.frame.lower, self.frame.upper) + offsets
-        share = best_share(begin, end)
-        middle = point + share * (np.clip(reached, self.frame.lower, self.frame.upper) - point)
-        return middle if np.all(matrix @ middle + offsets > errors) else None
+        move = np.clip(reached, self.frame.lower, self.frame.upper) - point
+        begin, slope = matrix @ point + offsets, matrix @ move
+
+        def smallest(share: float) -> float:
+            return min(float((begin + share * slope).min(initial=inf)), self.frame.gap(point + share * move))
+
+        middle = point + best_share(smallest) * move
+        return middle if np.all(matrix @ middle + offsets > errors) and self.frame.gap(middle) > 0.0 else None
 
     def slacks(self, rows: dict[int, tuple[Array, float, float, float]], signed: list[tuple[int, int]]) -> tuple[Array, Array, Array]:
         """(matrix, offsets, errors): matrix v + offsets are the distances of v to the sides of box, rows and constraints, if positive."""
@@ -191,12 +210,12 @@ class PlainSearch:
         return float(np.abs(a) @ self.composer.reach + abs(c)) * (1.0 + 1e-12)
 
 
-def best_share(begin: Array, end: Array) -> float:
-    """The t in [0, 1] at which min (1 - t) begin + t end is largest."""
+def best_share(smallest: Callable[[float], float]) -> float:
+    """The t in [0, 1] at which a concave function is about largest."""
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(40):
         one, two = low + (high - low) / 3.0, high - (high - low) / 3.0
-        if ((1.0 - one) * begin + one * end).min() < ((1.0 - two) * begin + two * end).min():
+        if smallest(one) < smallest(two):
             low = one
         else:
             high = two
@@ -212,3 +231,31 @@ def _power(a: Array) -> float:
     """The power of two that brings the row's norm into [1, 2)."""
     norm = float(np.linalg.norm(a))
     return 1.0 if norm == 0.0 or not np.isfinite(norm) else float(2.0 ** (1 - np.frexp(norm)[1]))
+
+
+class SolverSearch:
+    """PlainSearch in the form of CompiledSearch: `advance` returns leaves, None for a pause, or False at the end. Leaves without a verified
+    point have the point NaN."""
+
+    def __init__(
+        self, network: Network, frame: Frame, start: Array | None = None, prefix: Array | None = None, stop: int | None = None,
+        size: int = 64, late: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.seconds, self.frame = 0.0, frame
+        self._composer = Composer(network, frame)
+        self._leaves = PlainSearch(self._composer, frame, start, prefix, stop, late=late).leaves()
+
+    def advance(self) -> Found | bool | None:
+        """The next leaf."""
+        try:
+            leaf = next(self._leaves)
+        except StopIteration:
+            return False
+        if leaf is None:
+            return None
+        point = np.full(self.frame.variables, np.nan) if leaf.point is None else leaf.point
+        return Found(leaf.pattern[None], leaf.vanishing[None], point[None], np.full(1, np.nan))
+
+    def taken(self) -> Found:
+        """Nothing is held back."""
+        raise AssertionError("the search with a general solver hands nothing over")

@@ -17,6 +17,7 @@ from verifier.enumeration.compiled import CompiledSearch, Found
 from verifier.enumeration.exact_tree import ExactLeaf
 from verifier.enumeration.frame import frame_of
 from verifier.enumeration.judge import Judge
+from verifier.enumeration.plain import SolverSearch
 from verifier.search.budget import Budget
 
 BATCH = 4096
@@ -41,7 +42,8 @@ class Batches(Iterator[CellBatch]):
         self.position = start
         self._start, self._forced = start, prefix
         self._frame = frame_of(region)
-        self._search = CompiledSearch(network, self._frame, start, prefix, size=size)
+        kind = CompiledSearch if self._frame.ball is None else SolverSearch
+        self._search: CompiledSearch | SolverSearch = kind(network, self._frame, start, prefix, size=size, late=self.budget.exceeded)
         self._judge = Judge(network, region, self._frame, tolerance)
         self._exact: Iterator[ExactLeaf | None] = iter(())
         self._ready: list[CellBatch] = []
@@ -72,6 +74,8 @@ class Batches(Iterator[CellBatch]):
         event = self._search.advance()
         if event is False:
             self.complete = True
+        elif event is None:
+            return
         elif isinstance(event, Found):
             self._offer(self._judge.found(event))
         elif isinstance(event, np.ndarray):
