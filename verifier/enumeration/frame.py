@@ -5,7 +5,7 @@ out (cells are full relative to X). All of R^n, and every unbounded X, is homoge
 x = y / t, so that rows have no constants. A cell of X is full iff its cone is, and the cone is cut by the box around its apex only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import inf
 
@@ -16,6 +16,7 @@ from problems.maps import Array
 from problems.regions.ball import Ball
 from problems.regions.base import Cone, Region
 from problems.regions.box import Box
+from problems.regions.polytope import Polytope
 from problems.rounding import round_down, round_up
 
 Exact = Fraction
@@ -63,6 +64,10 @@ class Frame:
             return np.minimum((x - lower)[:, free].min(axis=1, initial=inf), (upper - x)[:, free].min(axis=1, initial=inf))
 
         ball = self.region
+        if isinstance(ball, Polytope):
+            norms = np.linalg.norm(ball.matrix[:, free], axis=1)
+            rows = (x @ ball.matrix.T + ball.offsets)[:, norms > 0.0] / norms[norms > 0.0]
+            return np.minimum(sides(*ball.bounding_box()), rows.min(axis=1, initial=inf))
         if not isinstance(ball, Ball) or ball.norm == inf or ball.radius == inf:
             return sides(*ball.bounding_box())
         gap = ball.radius - np.linalg.norm(x - ball.center, ball.norm, axis=1)
@@ -129,6 +134,8 @@ def frame_of(region: Region) -> Frame:
         if region.norm == 2:
             return _box(cut, region, region)
         return _taxicab(region)
+    if isinstance(region, Polytope):
+        return _polytope(region)
     raise RegionError("region", f"cells of a {type(region).__name__} cannot be enumerated.", "Give a box or a norm ball.")
 
 
@@ -184,6 +191,23 @@ def _cone(lower: list, upper: list, region: Region) -> Frame:
     low, high = (Fraction(-1),) * n + (Fraction(0),), (Fraction(1),) * (n + 1)
     zero = (Fraction(0),) * n
     return _frame(region, low, high, np.array(rows).reshape(-1, n + 1), np.zeros(len(rows)), matrix, zero, cone=True)
+
+
+def _polytope(region: Polytope) -> Frame:
+    """The frame of the box, with rows. Fixed inputs have to be free of them, or their share of a row is no float64 number."""
+    frame = _box(region.box, region, None)
+    matrix = region.matrix @ frame.matrix
+    if frame.cone:
+        matrix[:, -1] = region.offsets
+        return replace(frame, rows=np.concatenate([frame.rows, matrix]), offsets=np.zeros(len(frame.rows) + len(matrix)))
+    offsets = []
+    for row, b in zip(region.matrix.tolist(), region.offsets.tolist(), strict=True):
+        exact = sum((Fraction(a) * s for a, s in zip(row, frame.exact_shift, strict=True) if a), Fraction(b))
+        if Fraction(float(exact)) != exact:
+            raise RegionError("polytope", "a row with a fixed input has no float64 offset.", "Take the fixed input out of the row.")
+        offsets.append(float(exact))
+    kept = [i for i in range(len(offsets)) if matrix[i].any() or offsets[i] < 0.0]
+    return replace(frame, rows=matrix[kept].reshape(-1, frame.variables), offsets=np.array(offsets)[kept])
 
 
 def _taxicab(ball: Ball) -> Frame:
