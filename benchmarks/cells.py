@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import venv
+from datetime import date
+from importlib.metadata import version
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -22,7 +24,7 @@ from time import process_time
 
 import numpy as np
 
-from benchmarks.solvers import row, table
+from benchmarks.solvers import cpu, row, table
 from problems import readers
 from problems.maps import Dense
 from problems.network import Network, sequential
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60.0)
     options = parser.parse_args()
     python = None if options.rival is None else installed(options.rival)
+    print(f"{date.today()}, {cpu()}, one thread of a shared machine; numba {version('numba')}, highspy {version('highspy')}\n")
     print(f"Loading (and, the first time, compiling) the kernel: {ready():.1f} s\n", flush=True)
     if (options.networks / "reference.csv").exists():
         table("network", "radius", "reference", "cells", "kernel, s", "all, s", "cells/s", "HiGHS: cells", "s")

@@ -140,3 +140,14 @@ def test_pauses_and_small_batches_change_nothing() -> None:
         return found
 
     assert patterns(CompiledSearch(network, frame, size=1), 1) == patterns(CompiledSearch(network, frame), 10**6)
+
+
+@pytest.mark.parametrize("scale", [1e80, 1e160, 1e200])
+def test_weights_beyond_floats(scale: float) -> None:
+    """Products that overflow are decided in rationals; where no float is left to tell an inscribed radius it is 0."""
+    generator = np.random.default_rng(1)
+    maps = [Dense(scale * generator.normal(size=(3, 2))), Dense(scale * generator.normal(size=(3, 3))), Dense(np.ones((1, 3)))]
+    network = sequential(maps, [generator.normal(size=3), generator.normal(size=3), np.zeros(1)])
+    box = Box(-np.ones(2), np.ones(2))
+    found = {tuple(p) for batch in stream_batches(network, box) for p in batch.patterns.tolist()}
+    assert found == by_vertices(network, box)

@@ -15,8 +15,8 @@ from verifier.bounds.rounding import gamma
 from verifier.enumeration.compose import Composer
 from verifier.enumeration.frame import Frame
 
-# Programs between two looks at the clock: some hundredths of a second.
-PAUSE_AFTER = 4000
+# Programs between two looks at the clock: as many as take some hundredths of a second.
+FIRST_PAUSE, PAUSE_SECONDS = 64, 0.05
 # Inner points remembered per layer.
 POOL = 64
 
@@ -69,6 +69,7 @@ class CompiledSearch:
         self._polytope, self._wider = (self._empty(own + h, k) for k in (n, n + 1))
         self._rooms = room_for(n, own + h), room_for(n + 1, own + h)
         assert isinstance(self._polytope, Polytope)
+        self._stretch = FIRST_PAUSE
         self._tree = self._root(h, n, own)
         self._layers = self._packed()
         self._pool = self._empty_pool()
@@ -149,11 +150,11 @@ class CompiledSearch:
         for j, error in zip(range(part.start, part.stop), rows.error.tolist(), strict=True):
             self._rows.settle_row(self._tree, self._polytope, j, error)
 
-    def advance(self, programs: int = PAUSE_AFTER) -> Found | Array | bool | None:
-        """See the class; comes back after about so many linear programs."""
+    def advance(self, programs: int | None = None) -> Found | Array | bool | None:
+        """See the class; comes back after about so many linear programs, or after about PAUSE_SECONDS."""
         kernel, arrays, tree = self._kernel, self._arrays, self._tree
         began = time.thread_time()
-        tree.at[arrays.PAUSE_AT] = tree.at[arrays.PROGRAMS] + programs
+        tree.at[arrays.PAUSE_AT] = tree.at[arrays.PROGRAMS] + (self._stretch if programs is None else programs)
         while True:
             event = kernel.advance(
                 tree, self._layers, self._pool, self._polytope, self._rooms[0], self._wider, self._rooms[1], self._leaves, self.end
@@ -163,7 +164,12 @@ class CompiledSearch:
             layer = int(tree.layer_of[tree.at[arrays.POSITION]])
             self._supply(layer)
             tree.at[arrays.GIVEN] = layer
-        self.seconds += time.thread_time() - began
+        spent = time.thread_time() - began
+        self.seconds += spent
+        if spent > 2.0 * PAUSE_SECONDS:
+            self._stretch = max(1, self._stretch // 2)
+        elif event == arrays.PAUSE and spent < PAUSE_SECONDS:
+            self._stretch *= 2
         if event == arrays.HANDED_OVER:
             self._handed = tree.pattern[: tree.at[arrays.POSITION]].copy()
         return {arrays.FULL: self.taken, arrays.DONE: self._last, arrays.HANDED_OVER: lambda: self._handed, arrays.PAUSE: lambda: None}[

@@ -9,6 +9,7 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Network
 from problems.regions.base import Region
+from problems.rounding import round_down
 from solvers import Program, SolverError, open_session
 from verifier.enumeration.cell import CellBatch, cell_rows
 from verifier.enumeration.certify import inside_cells, inside_region
@@ -67,7 +68,7 @@ class Judge:
 
     def exact(self, leaf: ExactLeaf) -> CellBatch:
         """One cell of the exact search. It is full; it is certified if the float next to its point verifies."""
-        x = np.array([[float(v) for v in inputs(self.frame, leaf.point)]])
+        x = np.array([[round_down(v) for v in inputs(self.frame, leaf.point)]])
         patterns, vanishing = leaf.pattern[None], leaf.vanishing[None]
         certified = inside_region(self.region, x) & inside_cells(self.network, x, patterns, vanishing)
         return CellBatch(patterns, x, np.array([self.inscribed(leaf.pattern)]), certified)
@@ -93,8 +94,14 @@ class Judge:
 
     def _largest_ball(self, pattern: Array, limit: float | None) -> tuple[Array | None, float]:
         """`_centre` without regard to the sphere of an l2 ball, whose radius is replaced by `limit`."""
-        matrix, offsets = cell_rows(self.network, pattern)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix, offsets = cell_rows(self.network, pattern)
         free = self.frame.matrix.any(axis=1)
+        largest = np.abs(matrix).max(axis=1, initial=0.0)
+        if not (np.isfinite(largest).all() and np.isfinite(offsets).all()):
+            return None, 0.0
+        scale = np.where(largest > 0.0, largest, 1.0)  # squares of the entries may lie outside the range of floats
+        matrix, offsets = matrix / scale[:, None], offsets / scale
         lift = self.region.lift(with_norm=False)
         n, extra = self.network.input_size, lift.extra
         norms = np.linalg.norm(matrix[:, free], axis=1)

@@ -21,6 +21,8 @@ from verifier.enumeration.plain import SolverSearch
 from verifier.search.budget import Budget
 
 BATCH = 4096
+# Numbers in the arrays of one batch.
+LARGEST = 2**20
 
 
 class Batches(Iterator[CellBatch]):
@@ -43,6 +45,7 @@ class Batches(Iterator[CellBatch]):
         self._start, self._forced = start, prefix
         self._frame = frame_of(region)
         kind = CompiledSearch if self._frame.ball is None else SolverSearch
+        size = min(size, max(64, LARGEST // (network.input_size + network.neurons)))
         self._search: CompiledSearch | SolverSearch = kind(network, self._frame, start, prefix, size=size, late=self.budget.exceeded)
         self._judge = Judge(network, region, self._frame, tolerance)
         self._exact: Iterator[ExactLeaf | None] = iter(())
@@ -54,9 +57,15 @@ class Batches(Iterator[CellBatch]):
 
     def __next__(self) -> CellBatch:
         while not self._ready:
-            if self.complete or self.budget.exceeded() is not None:
+            if self.complete:
                 raise StopIteration
-            self._work()
+            if self.budget.exceeded() is None:
+                self._work()
+                continue
+            # What is found and not yet handed out; after that nothing more comes.
+            self._offer(self._judge.found(self._search.taken()))
+            if not self._ready:
+                raise StopIteration
         batch = self._ready.pop(0)
         self.position = batch.patterns[-1]
         if self.jacobians:
