@@ -15,7 +15,9 @@ from tests.verifier.oracles import SEEDS, random_box, random_network
 from verifier.enumeration import stream_batches
 from verifier.enumeration.compiled import CompiledSearch
 from verifier.enumeration.compose import Composer
+from verifier.enumeration.exact_rows import ExactComposer
 from verifier.enumeration.frame import frame_of
+from verifier.enumeration.inradius import inscribed_radius
 from verifier.enumeration.plain import PlainSearch
 
 
@@ -151,3 +153,26 @@ def test_weights_beyond_floats(scale: float) -> None:
     box = Box(-np.ones(2), np.ones(2))
     found = {tuple(p) for batch in stream_batches(network, box) for p in batch.patterns.tolist()}
     assert found == by_vertices(network, box)
+
+
+def test_inscribed_radii_are_exact_where_they_are_tiny() -> None:
+    """Between x + y >= 0 and x + y <= w lies a strip whose inscribed radius is w / sqrt(8); w far below the tolerances of solvers."""
+    for width in (1e-4, 1e-9, 2.0**-60, 1e-30):
+        network = sequential([Dense(np.array([[1.0, 1.0], [-1.0, -1.0]])), Dense(np.ones((1, 2)))], [np.array([0.0, width]), np.zeros(1)])
+        for region in (Box(-np.ones(2), np.ones(2)), Ball(np.zeros(2), 1.0, 1)):
+            composer = ExactComposer(network, frame_of(region))
+            assert inscribed_radius(composer, np.array([1, 1], np.int8)) == pytest.approx(width / np.sqrt(8.0), rel=1e-12)
+
+
+@given(SEEDS)
+@settings(max_examples=15)
+def test_inscribed_radii_are_never_below_the_streams(seed: int) -> None:
+    network, generator = drawn(seed)
+    center = np.round(generator.uniform(-1, 1, network.input_size) * 8) / 8
+    box = random_box(generator, network.input_size)
+    for region in (box, Ball(center, 0.75, 1), Ball(center, 0.75, 1, Box(center, center + 0.5))):
+        composer = ExactComposer(network, frame_of(region))
+        for batch in stream_batches(network, region):
+            for cell in batch.cells():
+                if composer.frame.matrix.any():  # a region of one point has no sides
+                    assert cell.inradius <= inscribed_radius(composer, cell.pattern) * (1.0 + 1e-9) + 1e-12

@@ -74,7 +74,7 @@ class Composer:
             error, size = error + both[0], size + both[1]
         # One rounding more per entry than the node's own, for the sum over the coefficients that `size` stands for.
         slack = 2.0 * gamma(operations(node) + frame.variables)
-        error = (error + slack * size) * (1.0 + 1e-12)
+        error = (error + slack * size) * (1.0 + 1e-9)
         return values, np.where(size > 0.0, error + TINY, 0.0), self._size(values) + error
 
     def _size(self, values: Array) -> Array:

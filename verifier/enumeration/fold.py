@@ -101,22 +101,22 @@ class _Work:
     def __init__(
         self, setting: Setting, start: Array | None, prefix: Array | None, budget: Budget, progress: Callable[[int], None] | None
     ) -> None:
-        self.setting, self.state, self.cells, self.progress = setting, setting.initial, 0, progress
+        self.setting, self.progress = setting, progress
+        self.done: tuple[Any, int, Array | None] = setting.initial, 0, start  # one value: an interrupt comes before or after it changes
         self.batches = stream_batches(
             setting.network, setting.region, budget=budget, start=start, prefix=prefix, jacobians=setting.jacobians,
             tolerance=setting.tolerance,
         )  # fmt: skip
-        self.position = start
 
     def run(self) -> None:
         for batch in self.batches:
-            # One assignment: an interrupt comes before it or after it.
-            self.state, self.cells, self.position = self.setting.fold(self.state, batch), self.cells + len(batch), batch.patterns[-1]
+            self.done = self.setting.fold(self.done[0], batch), self.done[1] + len(batch), batch.patterns[-1]
             if self.progress is not None:
-                self.progress(self.cells)
+                self.progress(self.done[1])
 
     def part(self) -> Part:
-        return Part(self.state, self.cells, self.batches.complete, self.position, self.batches.kernel_seconds)
+        state, cells, position = self.done
+        return Part(state, cells, self.batches.complete, position, self.batches.kernel_seconds)
 
 
 def _below(setting: Setting, task: tuple[Array, Array | None], interrupt: Any) -> Part:

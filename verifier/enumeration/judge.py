@@ -17,6 +17,7 @@ from verifier.enumeration.compiled import Found
 from verifier.enumeration.exact_rows import ExactComposer
 from verifier.enumeration.exact_tree import ExactLeaf, ExactSearch, inputs
 from verifier.enumeration.frame import Frame
+from verifier.enumeration.inradius import MOST_VARIABLES, inscribed_radius
 
 
 class Judge:
@@ -74,8 +75,10 @@ class Judge:
         return CellBatch(patterns, x, np.array([self.inscribed(leaf.pattern)]), certified)
 
     def inscribed(self, pattern: Array) -> float:
-        """The inscribed radius of a cell in input space, in floats: 0 where it is not told from that."""
-        return self._centre(pattern)[1]
+        """The inscribed radius of a cell in input space, from below: exact for bounded regions of few variables, else in floats."""
+        if self.frame.cone or self.frame.ball is not None or self.frame.variables > MOST_VARIABLES:
+            return self._centre(pattern)[1]
+        return inscribed_radius(self.search.composer, pattern)
 
     def _centre(self, pattern: Array) -> tuple[Array | None, float]:
         """(centre (n,), radius) of about the largest ball in a cell of the region, in floats; sides of width zero do not count.

@@ -76,9 +76,9 @@ def advance(
                 return FULL
             continue
         layer = tree.layer_of[j]
+        if at[PROGRAMS] >= at[PAUSE_AT]:
+            return PAUSE
         if j == layers.first[layer]:
-            if at[PROGRAMS] >= at[PAUSE_AT]:
-                return PAUSE
             if layer > 0 and len(layers.weights):
                 compose(tree, layers, polytope, layer)
             elif at[GIVEN] != layer:

@@ -72,7 +72,7 @@ def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
                 error += abs(w) * tree.errors[before + i]
                 size += abs(w) * tree.sizes[before + i]
         tree.constants[j] = constant
-        settle_row(tree, polytope, j, 0.0 if size == 0.0 else (error + layers.rounding[layer] * size) * (1.0 + 1e-12) + 1e-280)
+        settle_row(tree, polytope, j, 0.0 if size == 0.0 else (error + layers.rounding[layer] * size) * (1.0 + 1e-9) + 1e-280)
         if positive != negative:
             know(tree, j, 1 if positive else -1)
 
