@@ -100,7 +100,8 @@ def dot_row(matrix: Array, i: int, b: Array) -> float:
 
 
 @inlined
-def _add_row(target: Array, factor: float, matrix: Array, i: int) -> None:
+def add_row(target: Array, factor: float, matrix: Array, i: int) -> None:
+    """target += factor matrix[i]; two different arrays."""
     for k in range(target.shape[0]):
         target[k] += factor * matrix[i, k]
 
@@ -119,7 +120,7 @@ def dual_bound(polytope: Polytope, c: Array, constant: float, error: float, size
     for j in range(n):
         if room.basis[j] < 0 and room.reduced[j] < 0.0:
             i, y = ~room.basis[j], -room.reduced[j]
-            _add_row(r, y, polytope.rows, i)
+            add_row(r, y, polytope.rows, i)
             total += y * polytope.offsets[i]
             spread += y * polytope.errors[i]
             weight += y * polytope.sizes[i]
@@ -244,7 +245,7 @@ def _pivot(polytope: Polytope, m: int, leaving: int, count: int, room: Room) -> 
         for j in range(n):
             alpha[j] = rows[leaving, basis[j]] if basis[j] >= 0 else 0.0
         for q in range(count):
-            _add_row(alpha, rows[leaving, basic[q]], table, q)
+            add_row(alpha, rows[leaving, basic[q]], table, q)
         now, goal = dot_row(rows, leaving, vertex) + polytope.offsets[leaving], 0.0
     else:
         q = leaving - m

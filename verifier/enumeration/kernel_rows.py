@@ -4,7 +4,7 @@ from math import frexp
 
 import numpy as np
 
-from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, best_point, dot_row, fused, inlined, maximise, settle
+from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, add_row, best_point, dot_row, fused, inlined, maximise, settle
 from solvers.dense_basis import proves_nowhere_positive
 from verifier.enumeration.kernel_arrays import ROWS, TRAIL, UNIT, Array, Layers, Tree
 
@@ -54,23 +54,23 @@ def compose(tree: Tree, layers: Layers, polytope: Polytope, layer: int) -> None:
     width, n, place = first - before, tree.point.shape[0], layers.places[layer]
     for j in range(first, last):
         for k in range(n):
-            tree.coefficients[j, k] = 0.0
+            tree.cost[k] = 0.0  # summed up apart, so that the compiler sees two arrays
         constant = layers.biases[j]
         error, size = 0.0, abs(constant)
         positive, negative = constant > 0.0, constant < 0.0
         if layers.bias_column >= 0:
-            tree.coefficients[j, layers.bias_column] = constant
+            tree.cost[layers.bias_column] = constant
             constant = 0.0
         start = place + (j - first) * width
         for i in range(width):
             w = layers.weights[start + i]
             if w != 0.0 and tree.pattern[before + i] > 0:
                 positive, negative = positive or w > 0.0, negative or w < 0.0
-                for k in range(n):
-                    tree.coefficients[j, k] += w * tree.coefficients[before + i, k]
+                add_row(tree.cost, w, tree.coefficients, before + i)
                 constant += w * tree.constants[before + i]
                 error += abs(w) * tree.errors[before + i]
                 size += abs(w) * tree.sizes[before + i]
+        put(tree.coefficients, j, tree.cost)
         tree.constants[j] = constant
         settle_row(tree, polytope, j, 0.0 if size == 0.0 else (error + layers.rounding[layer] * size) * (1.0 + 1e-9) + 1e-280)
         if positive != negative:
