@@ -17,12 +17,11 @@ Sources: Koberstein, The dual simplex method, techniques for a fast and stable i
 flipping); Neumaier & Shcherbina, Safe bounds in linear and mixed-integer linear programming, Math. Program. 99 (2004), section 3.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
-Array = np.ndarray
+from solvers.dense_compiled import Array, add_row, dot, dot_row, fused, inlined
 
 CLOSED, UNDECIDED, OPEN = -1, 0, 1
 
@@ -31,15 +30,6 @@ _TINY = 1e-280
 _PIVOT = 1e-9
 # A segment is taken before the optimum is reached if this share of it lies inside and has the sign.
 _ENOUGH = 0.05
-
-# Nothing here allocates: without numba's runtime it counts no references to arrays either, which cost more than the arithmetic did.
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
-# a * b + c in one rounding instead of two
-fused = numba.njit(fastmath={"contract"}, **_OPTIONS)
-# Calls are dear where arguments are many arrays: what runs at every pivot is put in line.
-inlined = numba.njit(fastmath={"contract"}, forceinline=True, **_OPTIONS)
-# and sums in any order (vectorised)
-any_order = numba.njit(fastmath={"contract", "reassoc"}, forceinline=True, **_OPTIONS)
 
 
 class Polytope(NamedTuple):
@@ -79,31 +69,6 @@ def room_for(variables: int, rows: int) -> Room:
         np.zeros((n, n)), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(m),
         np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(m, np.int64),
     )  # fmt: skip
-
-
-@any_order
-def dot(a: Array, b: Array) -> float:
-    """a . b, summed in any order."""
-    total = 0.0
-    for i in range(a.shape[0]):
-        total += a[i] * b[i]
-    return total
-
-
-@any_order
-def dot_row(matrix: Array, i: int, b: Array) -> float:
-    """matrix[i] . b, summed in any order."""
-    total = 0.0
-    for k in range(b.shape[0]):
-        total += matrix[i, k] * b[k]
-    return total
-
-
-@inlined
-def add_row(target: Array, factor: float, matrix: Array, i: int) -> None:
-    """target += factor matrix[i]; two different arrays."""
-    for k in range(target.shape[0]):
-        target[k] += factor * matrix[i, k]
 
 
 @inlined

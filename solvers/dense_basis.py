@@ -12,7 +12,8 @@ Source: Rump, Verification methods, Acta Numerica 19 (2010), section 10 (linear 
 solutions to linear programming problems, Oper. Res. Lett. 35 (2007), for the proof from a basis.
 """
 
-from solvers.dense import Array, Polytope, Room, fused
+from solvers.dense import Polytope, Room
+from solvers.dense_compiled import Array, fused
 
 _UNIT = 2.0**-53
 

@@ -4,7 +4,7 @@ numba keeps compiled code beside the sources and renews it when the file of a fu
 in another file does. A bound must not come from yesterday's error analysis, so code older than any source of this folder is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time

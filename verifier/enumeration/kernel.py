@@ -16,7 +16,8 @@ import numpy as np
 
 from problems.regions.compiled import discard_outdated
 from solvers import dense
-from solvers.dense import CLOSED, OPEN, Polytope, Room, dot_row, fused
+from solvers.dense import CLOSED, OPEN, Polytope, Room
+from solvers.dense_compiled import dot_row, fused
 from verifier.enumeration.kernel_arrays import (
     BACK,
     BRANCHES,
@@ -42,7 +43,9 @@ from verifier.enumeration.kernel_arrays import (
 )  # fmt: skip
 
 # Code compiled from sources that have changed is removed before any of it is loaded.
-discard_outdated(Path(__file__).parent, "kernel*", also=Path(dense.__file__).parent.glob("dense*.py"))
+SOLVERS = Path(dense.__file__).parent
+discard_outdated(SOLVERS, "dense*")
+discard_outdated(Path(__file__).parent, "kernel*", also=SOLVERS.glob("dense*.py"))
 
 from verifier.enumeration.kernel_pool import enter, forget, pooled, screen  # noqa: E402
 from verifier.enumeration.kernel_rows import compose, cut, inside, put, recentre, side, slacks, take  # noqa: E402

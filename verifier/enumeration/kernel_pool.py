@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from solvers.dense import CLOSED, OPEN, Polytope, Room, box_bound, dot_row, fused, inlined
+from solvers.dense import CLOSED, OPEN, Polytope, Room, box_bound
+from solvers.dense_compiled import dot_row, fused, inlined
 from verifier.enumeration.kernel_arrays import POSITION, PROGRAMS, ROWS, UNIT, Array, Layers, Pool, Tree
 from verifier.enumeration.kernel_rows import inside, know, side, slacks
 

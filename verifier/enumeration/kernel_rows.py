@@ -4,8 +4,9 @@ from math import frexp
 
 import numpy as np
 
-from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, add_row, best_point, dot_row, fused, inlined, maximise, settle
+from solvers.dense import CLOSED, UNDECIDED, Polytope, Room, best_point, maximise, settle
 from solvers.dense_basis import proves_nowhere_positive
+from solvers.dense_compiled import add_row, dot_row, fused, inlined
 from verifier.enumeration.kernel_arrays import ROWS, TRAIL, UNIT, Array, Layers, Tree
 
 
