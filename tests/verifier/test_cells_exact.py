@@ -1,6 +1,7 @@
 """The enumeration against exact brute force on random tiny networks: ties, dead, repeated and opposite neurons, sides of width zero."""
 
 from fractions import Fraction
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -17,6 +18,7 @@ from verifier.enumeration import stream_batches
 from verifier.enumeration.compiled import CompiledSearch
 from verifier.enumeration.compose import Composer
 from verifier.enumeration.exact_rows import ExactComposer
+from verifier.enumeration.fold import prefixes
 from verifier.enumeration.frame import frame_of
 from verifier.enumeration.inradius import inscribed_radius
 from verifier.enumeration.plain import PlainSearch
@@ -183,3 +185,36 @@ def test_inscribed_radii_are_never_below_the_streams(seed: int) -> None:
             for cell in batch.cells():
                 if composer.frame.matrix.any():  # a region of one point has no sides
                     assert cell.inradius <= inscribed_radius(composer, cell.pattern) * (1.0 + 1e-9) + 1e-12
+
+
+@given(SEEDS)
+@settings(max_examples=25)
+def test_streams_go_on_and_part_anywhere(seed: int) -> None:
+    """start: behind any pattern, a cell's or not; prefix: any signs given; batches of any size; also through exact subtrees."""
+    network, generator = drawn(seed)
+    n, h = network.input_size, network.neurons
+    for region in (random_box(generator, n), Box.whole_space(n)):
+
+        def patterns(region: Region = region, **options: object) -> list[Pattern]:
+            return [tuple(p) for batch in stream_batches(network, region, **options) for p in batch.patterns.tolist()]  # type: ignore[arg-type]
+
+        whole = patterns()
+        assert patterns(size=2) == whole
+        for start in (whole[0], whole[len(whole) // 2], whole[-1], tuple(generator.choice([-1, 1], h).tolist())):
+            assert patterns(start=np.array(start, np.int8)) == [p for p in whole if p > start]
+        prefix = generator.choice([-1, 0, 1], h, p=[0.15, 0.7, 0.15]).astype(np.int8)
+        assert patterns(prefix=prefix) == [p for p in whole if all(f in (0, v) for f, v in zip(prefix, p, strict=True))]
+        parts = [patterns(prefix=part) for part in prefixes(network, region, 5)]
+        assert sorted(p for part in parts for p in part) == whole
+
+
+def test_deeper_networks_agree_with_the_general_solver() -> None:
+    """Four layers, six inputs: the patterns of HiGHS, one by one."""
+    generator = np.random.default_rng(8)
+    sizes = [6, 7, 7, 7, 2]
+    maps = [Dense(generator.normal(size=(b, a)) / np.sqrt(a)) for a, b in pairwise(sizes)]
+    network = sequential(maps, [0.3 * generator.normal(size=b) for b in sizes[1:]])
+    frame = frame_of(Box(-0.5 * np.ones(6), 0.5 * np.ones(6)))
+    plain = [tuple(leaf.pattern.tolist()) for leaf in PlainSearch(Composer(network, frame), frame).leaves() if leaf is not None]
+    assert sorted(enumerated(network, frame.region)) == plain
+    assert len(plain) > 100
