@@ -1,8 +1,8 @@
 """Exact answers about piecewise-affine networks, each a bracket with a witness for one end and a proof for the other.
 
-    from verifier import attack, audit, dro, radius, verify
+    from verifier import attack, audit, cells, dro, radius, verify
 
-The five functions take a torch module, a path to an ONNX or .npz file, the name of a bundled network, or a `problems.network.Network`,
+The functions take a torch module, a path to an ONNX or .npz file, the name of a bundled network, or a `problems.network.Network`,
 and return what the command line prints. They are loaded when first used: `import verifier` alone costs nothing.
 """
 
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from verifier.attacks.attack import attack
     from verifier.distributional.zero_one import dro
+    from verifier.enumeration.count import cells
     from verifier.radii import radius
     from verifier.report.audit import audit
     from verifier.robustness import verify
 
-__all__ = ["__version__", "attack", "audit", "dro", "radius", "verify"]
+__all__ = ["__version__", "attack", "audit", "cells", "dro", "radius", "verify"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "attack": "verifier.attacks.attack",
     "audit": "verifier.report.audit",
+    "cells": "verifier.enumeration.count",
     "dro": "verifier.distributional.zero_one",
     "radius": "verifier.radii",
     "verify": "verifier.robustness",

@@ -235,6 +235,12 @@ def _audit(options: Namespace, output: Output) -> None:
         output.message("Interrupted: the report shows what is done. Run the same command again to go on.")
 
 
+def _cells(options: Namespace, output: Output) -> None:
+    from verifier import cli_cells
+
+    cli_cells.run(options, output, _network(options.network), _everywhere(options))
+
+
 def _supports(options: Namespace, output: Output) -> None:
     asked = options.capabilities or []
     known = _capabilities()
@@ -289,6 +295,7 @@ COMMANDS: dict[str, Callable[[Namespace, Output], None]] = {
     "radius": _radius,
     "dro": _dro,
     "attack": _attack,
+    "cells": _cells,
     "audit": _audit,
     "supports": _supports,
 }

@@ -104,6 +104,7 @@ def build() -> Parser:
     _radius(commands)
     _dro(commands)
     _attack(commands)
+    _cells(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -161,6 +162,15 @@ def _attack(commands: argparse._SubParsersAction) -> None:
     _everywhere(parser)
 
 
+def _cells(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("cells", help="how many activation cells has a network on a region?")
+    _network(parser)
+    _data(parser, required=False)
+    _region(parser)
+    _everywhere(parser)
+    parser.set_defaults(tolerance=1e-9)  # on the inscribed radius of a cell
+
+
 def _audit(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
     _network(parser, default="digits-16x2")
@@ -175,9 +185,9 @@ def _network(parser: argparse.ArgumentParser, default: str | None = None) -> Non
     parser.add_argument("--network", required=default is None, default=default, metavar="NETWORK", help=text)
 
 
-def _data(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+def _data(parser: argparse.ArgumentParser, default: str | None = None, *, required: bool = True) -> None:
     text = "digits:test, digits:train, mnist:FOLDER, or FILE.npz with arrays x and y" + (f" (default {default})" if default else "")
-    parser.add_argument("--data", required=default is None, default=default, metavar="DATA", help=text)
+    parser.add_argument("--data", required=required and default is None, default=default, metavar="DATA", help=text)
     parser.add_argument("--samples", metavar="A:B", help="which rows (default all)")
 
 

@@ -81,3 +81,16 @@ def narrowing() -> Iterator[Callable[[Any], None] | None]:
             bar.update(task, description=text)
 
         yield show
+
+
+@contextmanager
+def enumerating() -> Iterator[Callable[[int], None] | None]:
+    """A function to call with the number of cells so far. None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with _columns(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+        task = bar.add_task("enumerating", total=None)
+        yield lambda cells: bar.update(task, description=f"{cells} cells")

@@ -10,7 +10,9 @@ import numpy as np
 from problems import vnnlib
 from problems.data import Dataset
 from problems.errors import RegionError
-from problems.regions import Ball, Box, Region
+from problems.regions import Ball, Box, Polytope, Region
+from problems.rounding import is_float64
+from problems.specification import Specification
 from verifier.cli_parser import UsageError
 
 
@@ -50,11 +52,31 @@ def _described(file: Path, dimension: int) -> Region:
     regions = specification.input_boxes()
     if len(regions) != 1:
         raise RegionError(str(file), f"describes {len(regions)} input boxes.", "A region is one box: give a file with one.")
-    if specification.has_input_rows:
-        raise RegionError(str(file), "relates inputs to each other or to outputs.", "A region is a box: give a file with bounds on inputs.")
     if regions[0].dimension != dimension:
         raise RegionError(str(file), f"bounds {regions[0].dimension} inputs, there are {dimension}.")
-    return regions[0]
+    return _with_rows(regions[0], specification, file) if specification.has_input_rows else regions[0]
+
+
+def _with_rows(box: Region, specification: Specification, file: Path) -> Region:
+    """The box cut by the rows that relate inputs to each other. Strict rows lose nothing by being closed."""
+    matrix, offsets = [], []
+    for disjunct in specification.disjuncts:
+        for terms, logits, offset in zip(disjunct.input_terms, disjunct.exact_coefficients, disjunct.exact_offsets, strict=True):
+            if not terms:
+                continue
+            if any(logits) or len(specification.disjuncts) > 1 or not isinstance(box, Box):
+                raise RegionError(
+                    str(file), "relates inputs to outputs, or describes several regions.", "A region is a box with rows over inputs."
+                )
+            if not is_float64(offset):
+                raise RegionError(str(file), f"has a row with the constant {offset}, which is no float64 number.", "Scale that row.")
+            row = np.zeros(box.dimension)
+            for index, value in terms:
+                row[index] = float(value)
+            matrix.append(row)
+            offsets.append(float(offset))
+    assert isinstance(box, Box)
+    return Polytope(box, np.array(matrix), np.array(offsets))
 
 
 def _center(file: Path, dimension: int) -> np.ndarray:

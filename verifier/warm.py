@@ -14,6 +14,7 @@ from problems.network import sequential
 from problems.regions.ball import Ball
 from problems.regions.box import Box
 from problems.specification import robustness
+from verifier.enumeration.count import ready
 from verifier.robustness import verify
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     layers = [Dense(generator.standard_normal(shape)) for shape in ((6, 2), (6, 6), (2, 6))]
     network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])
     verify(network, robustness(box, 0, 2), timeout=60.0, workers=1)
+    ready()
     print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
 
 

@@ -4,7 +4,7 @@ numba keeps compiled code beside the sources and renews it when the file of a fu
 in another file does. A bound must not come from yesterday's error analysis, so code older than any source of this folder is removed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
@@ -12,10 +12,10 @@ from time import time
 import numba
 
 
-def discard_outdated(folder: Path, name: str = "*") -> None:
-    """Remove the compiled code of the files `name`.py (a pattern) that is older than any of them."""
+def discard_outdated(folder: Path, name: str = "*", *, also: Iterable[Path] = ()) -> None:
+    """Remove the compiled code of the files `name`.py (a pattern) that is older than any of them, or than a file in `also`."""
     with suppress(OSError):  # a folder that cannot be written: numba keeps its code elsewhere, and an installer leaves one set of sources
-        times = [file.stat().st_mtime for file in folder.glob(f"{name}.py")]
+        times = [file.stat().st_mtime for file in (*folder.glob(f"{name}.py"), *also)]
         newest = max([moment for moment in times if moment <= time()], default=0.0)  # a clock that was wrong must not cost every start
         for index in (folder / "__pycache__").glob(f"{name}.nbi"):
             if index.stat().st_mtime < newest:
