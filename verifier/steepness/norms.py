@@ -12,6 +12,7 @@ from math import inf
 import numpy as np
 
 from problems.maps import Array
+from verifier.bounds.eigenvalues import largest_eigenvalues
 from verifier.bounds.rounding import TINY, UNIT, gamma
 from verifier.steepness.directions import Directions
 
@@ -74,8 +75,7 @@ def operator_norms(
 def spectral_norms(matrices: Array, errors: Array | float = 0.0) -> tuple[Array, Array]:
     """(lower (B,), upper (B,)): the largest singular values of the exact matrices within errors, entry by entry, of matrices (B, K, n).
 
-    Verified, whatever the eigenvalue routine did: with G = J J^T and any nearly orthogonal Q, lambda_max(G) is at most the largest row
-    sum of |Q^T G Q| over the smallest eigenvalue of Q^T Q (Ostrowski); any vector bounds it from below.
+    Verified, whatever the eigenvalue routine did: from above by `largest_eigenvalues` of J J^T, from below by any vector.
     """
     errors = np.broadcast_to(np.asarray(errors, dtype=float), matrices.shape)
     _, slack = vector_norms(errors.reshape(len(errors), -1), np.zeros(1), 2)
@@ -86,19 +86,9 @@ def spectral_norms(matrices: Array, errors: Array | float = 0.0) -> tuple[Array,
     unit = np.ldexp(1.0, np.clip(np.frexp(np.where(size > 0, size, 1.0))[1], -1000, 1000))
     scaled = np.where(np.isfinite(matrices), matrices, 0.0) / unit[:, None, None]
     rows, columns = scaled.shape[1:]
-    gram = scaled @ np.swapaxes(scaled, 1, 2)
-    basis = np.linalg.eigh(gram)[1]
-    turned = np.swapaxes(basis, 1, 2) @ gram @ basis
-    frobenius = np.sqrt((scaled**2).sum(axis=(1, 2)))
-    skew = np.abs(np.swapaxes(basis, 1, 2) @ basis - np.eye(rows)).sum(axis=2).max(axis=1, initial=0.0) + 4.0 * rows * gamma(rows + 4)
-    # Each product errs by gamma times the product of Frobenius norms; ||Q||_F^2 <= 2 rows while skew <= 1.
-    error = 2.0 * gamma(columns + 4) * frobenius**2 + 8.0 * rows * gamma(2 * rows + 8) * frobenius**2
-    highest = np.abs(turned).sum(axis=2).max(axis=1, initial=0.0) + error
-    upper = np.sqrt(highest / np.maximum(1.0 - skew, 0.5)) * (1.0 + 16.0 * UNIT)
-    upper = np.where(
-        skew < 0.5, np.minimum(upper, frobenius * (1.0 + gamma(rows * columns + 8))), frobenius * (1.0 + gamma(rows * columns + 8))
-    )
-    top = basis[:, :, -1]
+    frobenius = np.sqrt((scaled**2).sum(axis=(1, 2))) * (1.0 + gamma(rows * columns + 8))
+    highest, top = largest_eigenvalues(scaled @ np.swapaxes(scaled, 1, 2), 2.0 * gamma(columns + 4) * frobenius**2)
+    upper = np.minimum(np.sqrt(highest) * (1.0 + 4.0 * UNIT), frobenius)
     image = np.matmul(top[:, None, :], scaled)[:, 0]
     short, _ = vector_norms(image, gamma(rows + 4) * np.matmul(np.abs(top)[:, None, :], np.abs(scaled))[:, 0], 2)
     _, long = vector_norms(top, np.zeros(1), 2)
