@@ -41,8 +41,9 @@ def masks_of(lower: Array, upper: Array, signs: Array | None = None) -> tuple[Ar
 
 
 def jacobian(network: Network, low: Array, high: Array, rows: Array) -> Jacobian:
-    """The rows (S, K) of the logits, differentiated: low, high (B, h) bool say which derivatives each ReLU can have."""
-    batch, size = len(low), len(rows)
+    """The rows (S, K) or (B, S, K) of the logits, differentiated: low, high (B, h) bool say which derivatives each ReLU can have."""
+    batch, size = len(low), rows.shape[-2]
+    rows = np.broadcast_to(rows.astype(float), (batch, *rows.shape[-2:]))
     centre = np.empty((batch, size, network.input_size))
     radius = np.empty_like(centre)
     widest = max(node.size for node in network.nodes)
@@ -50,7 +51,7 @@ def jacobian(network: Network, low: Array, high: Array, rows: Array) -> Jacobian
     for first in range(0, batch, step):
         part = slice(first, first + step)
         with np.errstate(invalid="ignore", over="ignore"):
-            centre[part], radius[part] = _backward(network, low[part], high[part], rows)
+            centre[part], radius[part] = _backward(network, low[part], high[part], rows[part])
     lost = ~np.isfinite(centre)
     centre[lost], radius[lost | np.isnan(radius)] = 0.0, np.inf
     return Jacobian(centre, radius)
@@ -59,8 +60,7 @@ def jacobian(network: Network, low: Array, high: Array, rows: Array) -> Jacobian
 def _backward(network: Network, low: Array, high: Array, rows: Array) -> tuple[Array, Array]:
     layout = Layout.of(network)
     parts = dict(zip(layout.relus, layout.slices, strict=True))
-    start = np.broadcast_to(rows.astype(float), (len(low), *rows.shape))
-    pending: dict[int, tuple[Array, Array]] = {len(network.nodes) - 1: (start, np.zeros_like(start))}
+    pending: dict[int, tuple[Array, Array]] = {len(network.nodes) - 1: (rows, np.zeros_like(rows))}
     for index in range(len(network.nodes) - 1, 0, -1):
         if index not in pending:
             continue
@@ -75,7 +75,7 @@ def _backward(network: Network, low: Array, high: Array, rows: Array) -> tuple[A
         for parent, linear in zip(node.parents, node.maps, strict=True):
             spread = linear.absolute().transpose(radius + relative * (np.abs(centre) + radius))
             _add(pending, parent, linear.transpose(centre), spread * (1.0 + relative) + TINY)
-    empty = np.zeros((*start.shape[:2], network.input_size))
+    empty = np.zeros((*rows.shape[:2], network.input_size))
     return pending.get(0, (empty, empty))
 
 

@@ -47,8 +47,7 @@ def _norm(linear: LinearMap, r: float) -> float:
     if divisors is not None:
         matrix = sparse.diags(1.0 / divisors) @ matrix
     size = abs(matrix)
-    largest_row = _up(float(size.sum(axis=1).max(initial=0.0))) if matrix.shape[0] else 0.0
-    largest_column = _up(float(size.sum(axis=0).max(initial=0.0))) if matrix.shape[1] else 0.0
+    largest_row, largest_column = (_up(float(np.asarray(size.sum(axis=axis)).max(initial=0.0))) for axis in (1, 0))
     if r == inf:
         return largest_row
     if r == 1:

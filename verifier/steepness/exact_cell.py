@@ -11,6 +11,7 @@ from fractions import Fraction
 from math import inf
 
 import numpy as np
+import scipy.sparse as sparse
 
 from problems.exact import evaluate_all, integers
 from problems.maps import Array
@@ -18,12 +19,16 @@ from problems.network import Affine, Network, Relu
 from problems.regions.base import Region
 from solvers import Program, SolverError, open_session
 from verifier.bounds.propagation import Layout
+from verifier.bounds.rounding import TINY, UNIT, gamma, up
+from verifier.leaf import able
 from verifier.steepness.directions import Directions
 from verifier.witness import exact_point
 
 Row = tuple[list[Fraction], Fraction]  # coefficients (n,) and constant
 # Multipliers below this share of the largest are taken for rounding.
 NOISE = 1e-9
+# A distance to all facets that is clearly one, as a share of the size of the rows.
+CLEAR = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +143,8 @@ def interior(network: Network, region: Region, pattern: Array, extra: Array, dir
         row = _combined(combination, logits)
         if any(row[0]) or row[1] != 0:
             strict.append(row)
-    weak = _region_rows(region, network.input_size)
-    return _decide(strict, weak, network.input_size, solver)
+    quick = _by_floats(strict, region, network.input_size, solver)
+    return quick if quick is not None else _by_contradiction(strict, _region_rows(region, network.input_size), network.input_size, solver)
 
 
 def _combined(combination: Array, logits: list[Row]) -> Row:
@@ -166,30 +171,65 @@ def _region_rows(region: Region, n: int) -> list[Row]:
     return rows
 
 
-def _decide(strict: list[Row], weak: list[Row], n: int, solver: str) -> Interior:
+def _by_floats(strict: list[Row], region: Region, n: int, solver: str) -> Interior | None:
+    """max t: strict rows >= t over the region, every row rounded outward: decides unless t is nearly 0, or the region unbounded."""
+    lift = region.lift(with_norm=False)
+    matrix, constants, scale = _floats(strict, n)
+    reach = np.maximum(np.abs(lift.lower), np.abs(lift.upper))
+    if not np.isfinite(reach).all():
+        return None
+    size = (np.abs(matrix) @ reach[:n] + np.abs(constants)) * scale * (1.0 + 2.0 * gamma(n + 4)) + TINY
+    limit = 2.0 * float(size.max(initial=0.0)) + 1.0
+    block = np.column_stack([matrix * scale[:, None], np.zeros((len(strict), lift.extra)), -np.ones(len(strict))])
+    program = Program(
+        cost=np.append(np.zeros(n + lift.extra), -1.0),
+        matrix=sparse.vstack([sparse.hstack([lift.matrix, sparse.csr_matrix((lift.matrix.shape[0], 1))]), sparse.csr_matrix(block)]).tocsr(),
+        row_lower=np.concatenate([lift.row_lower, -up(constants * scale + 4.0 * UNIT * size)]),
+        row_upper=np.concatenate([lift.row_upper, np.full(len(strict), inf)]),
+        lower=np.append(lift.lower, -limit),
+        upper=np.append(lift.upper, limit),
+        cones=lift.cones,
+    )
+    try:
+        with open_session(program, able(solver, program)) as session:
+            solution = session.solve()
+    except SolverError:
+        return None
+    if solution.proves_infeasible or -solution.safe_bound < 0.0:
+        return Interior(True, None)
+    if solution.x is not None and solution.x[-1] > CLEAR * limit:
+        return Interior(False, solution.x[:n])
+    return None
+
+
+def _floats(rows: list[Row], size: int) -> tuple[Array, Array, Array]:
+    """(matrix (m, size), constants (m,)) to nearest, and powers of two (m,) that bring the rows to size 1."""
+    matrix = np.array([[float(v) for v in row[0]] + [0.0] * (size - len(row[0])) for row in rows]).reshape(len(rows), size)
+    constants = np.array([float(row[1]) for row in rows])
+    scale = np.ldexp(1.0, -np.clip(np.frexp(np.maximum(np.abs(matrix).max(axis=1, initial=0.0), 1e-300))[1], -900, 900))
+    return matrix, constants, scale
+
+
+def _by_contradiction(strict: list[Row], weak: list[Row], n: int, solver: str) -> Interior:
     """max t: strict rows >= t, weak rows >= 0, t <= 1, all rows scaled; then its dual, exactly."""
     size = max((len(row[0]) for row in weak), default=n)
     rows = [([*row[0], *[Fraction(0)] * (size - n)], row[1]) for row in strict] + weak
-    matrix = np.array([[float(v) for v in row[0]] for row in rows]).reshape(len(rows), size)
-    constants = np.array([float(row[1]) for row in rows])
-    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(matrix).max(axis=1, initial=0.0), 1e-300))[1])
+    matrix, constants, scale = _floats(rows, size)
     margin = np.where(np.arange(len(rows)) < len(strict), -1.0, 0.0)
+    program = Program(
+        cost=np.append(np.zeros(size), -1.0),
+        matrix=np.column_stack([matrix * scale[:, None], margin]),
+        row_lower=-constants * scale,
+        row_upper=np.full(len(rows), inf),
+        lower=np.full(size + 1, -inf),
+        upper=np.append(np.full(size, inf), 1.0),
+    )
     try:
-        program = Program(
-            cost=np.append(np.zeros(size), -1.0),
-            matrix=np.column_stack([matrix * scale[:, None], margin]),
-            row_lower=-constants * scale,
-            row_upper=np.full(len(rows), inf),
-            lower=np.append(np.full(size, -inf), -inf),
-            upper=np.append(np.full(size, inf), 1.0),
-        )
-        with open_session(program, solver) as session:
+        with open_session(program, able(solver, program)) as session:
             solution = session.solve()
     except SolverError:
         return Interior(False, None)
     point = None if solution.x is None else solution.x[:n]
-    if solution.x is not None and solution.x[-1] > 1e-7:
-        return Interior(False, point)
     duals = solution.row_duals if solution.row_duals is not None else solution.ray
     if duals is None:
         return Interior(False, point)

@@ -15,40 +15,56 @@ from problems.maps import Array
 from solvers import SolverError
 from verifier import leaf
 from verifier.bounds import Linear, Propagation, backward, upper_bound
-from verifier.bounds.jacobian import jacobian, masks_of
+from verifier.bounds.jacobian import Jacobian, jacobian, masks_of
 from verifier.bounds.quadratic import QuadraticBound
-from verifier.bounds.stack import stack_of
+from verifier.bounds.stack import Stack, stack_of
 from verifier.piecewise import PiecewiseQuestion
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.steepness.exact_cell import interior
 from verifier.steepness.judge import Judge
+from verifier.steepness.norms import vector_norms
 
 ROOT_STEPS, CHILD_STEPS = 60, 8
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What one root is about: a target of the objective, and for input norm 1 a single input, whose column is measured."""
+
+    target: int
+    column: int | None = None
+
+
+def aims_of(judge: Judge) -> tuple[Aim, ...]:
+    """The norm of a Jacobian from the 1-norm is its largest column's: columns are searched one by one, which bounds each more tightly."""
+    objective = judge.objective
+    if objective.input_norm != 1:
+        return tuple(Aim(target) for target in range(objective.targets))
+    return tuple(Aim(target, int(j)) for target in range(objective.targets) for j in np.flatnonzero(objective.directions.free))
+
+
 @dataclass(eq=False)
 class Steepness(PiecewiseQuestion):
-    """The largest norm of `judge.objective` over the full cells of a region; splitting is "neuron".
+    """The largest norm of `judge.objective` over the full cells of a region; one (empty) target per aim, splitting is "neuron".
 
-    tolerance: relative gap at which the bracket is closed; solver: for the programs of pieces.
+    tolerance: relative gap at which the bracket is closed; solver: for the programs of pieces. After the roots are bounded, interval is
+    the interval bound of the whole region and open_at_root the number of neurons that it leaves open.
     """
 
     judge: Judge = None  # type: ignore[assignment]  # required; the base class has defaults before it
+    aims: tuple[Aim, ...] = ()
     tolerance: float = 1e-6
     solver: str = "auto"
-    stuck: int = 0
-    _bounds: list[QuadraticBound] = field(default_factory=list)
+    interval: float = 0.0
+    open_at_root: int = 0
+    _stack: Stack | None = None
+    _bounds: dict[int, QuadraticBound] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.splitting = "neuron"
         super().__post_init__()
-        objective = self.judge.objective
-        stack = stack_of(self.network)
-        if stack is not None:
-            first = np.where(objective.directions.free, stack.matrices[0], 0.0)
-            stack = type(stack)((first, *stack.matrices[1:]), stack.neurons, stack.operations)
-            self._bounds = [QuadraticBound(stack, rows, objective.input_norm, objective.output_norm) for rows in objective.rows]
+        self._stack = stack_of(self.network)
 
     @property
     def bounded(self) -> bool:
@@ -59,11 +75,11 @@ class Steepness(PiecewiseQuestion):
     def roots(self, budget: Budget) -> list[Node]:
         self.deadline = budget.deadline
         if self.bounded:
-            return self.covering(range(len(self.targets)), 0.0)
+            return self.covering(range(len(self.aims)), 0.0)
         lower, upper = self.targets[0].region.bounding_box()
         h = self.layout.neurons
         known = np.full(h, -inf), np.full(h, inf)
-        return [Node(lower, upper, np.zeros(h, np.int8), target, known) for target in range(len(self.targets))]
+        return [Node(lower, upper, np.zeros(h, np.int8), aim, known) for aim in range(len(self.aims))]
 
     def piece_box(self, target: int, parameter: float) -> tuple[Array, Array]:
         return self.targets[target].region.bounding_box()
@@ -79,42 +95,99 @@ class Steepness(PiecewiseQuestion):
 
     # Bounding.
 
-    def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
-        target, empty = nodes[0].target, np.zeros(len(nodes), dtype=bool)
-        if self.bounded:
-            pieces = self.propagate(nodes, parameter, fresh=fresh)
-            lower, upper = pieces.neuron_bounds()
-            empty = pieces.empty | self._beaten(pieces, target)
-        else:
-            lower, upper = (np.stack([node.known[side] for node in nodes]) for side in (0, 1))  # type: ignore[index]
-        signs = np.stack([node.signs for node in nodes])
-        low, high = masks_of(lower, upper, signs)
-        rows = jacobian(self.network, low, high, self.judge.objective.rows[target])
-        values = self.judge.of_target(target).interval_norms(rows)[:, 0]
-        for i, node in enumerate(nodes):
-            node.known = (lower[i].copy(), upper[i].copy())
-            node.bound = -inf if empty[i] else min(node.bound, float(values[i]))
-            state, scores = node.hints.get("state"), np.zeros(self.layout.neurons)
-            open_neurons = high[i] & ~low[i]
-            if self._bounds and open_neurons.any() and not self.discards(node.bound, parameter):
-                value, state, scores = self._bounds[target].bound(
-                    low[i], high[i], state, steps=CHILD_STEPS if state is not None else ROOT_STEPS,
-                    enough=parameter * (1.0 + self.tolerance),
-                )  # fmt: skip
-                node.bound = min(node.bound, value)
-            scores = np.where(open_neurons, scores + 1e-300, -1.0)
-            node.hints = {"state": state, "open": int(open_neurons.sum()), "neuron": int(scores.argmax()) if open_neurons.any() else -1}
-
     def _batch_key(self, target: int) -> tuple[int, int, bool]:
-        return target, 1, True
+        return 0, 0, True  # all aims look at one region: their pieces share a batch
 
-    def _beaten(self, pieces: Propagation, target: int) -> Array:
-        """(B,): pieces on which some other competitor is surely above the target's rival."""
-        rows = self.judge.objective.differences(target)
-        if not len(rows):
-            return np.zeros(pieces.batch, dtype=bool)
-        linear = backward(pieces, len(self.network.nodes) - 1, np.broadcast_to(rows, (pieces.batch, *rows.shape)))
-        return (upper_bound(pieces, linear)[0] < 0.0).any(axis=1)
+    def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
+        roots = not any(node.depth for node in nodes)
+        # All roots are the same piece: bound its neurons once.
+        kinds = nodes[:1] if roots else nodes
+        which = np.zeros(len(nodes), dtype=int) if roots else np.arange(len(nodes))
+        empty = np.zeros(len(kinds), dtype=bool)
+        pieces = None
+        if self.bounded:
+            pieces = self.propagate(kinds, parameter, fresh=fresh)
+            lower, upper = pieces.neuron_bounds()
+            empty = pieces.empty
+        else:
+            lower, upper = (np.stack([node.known[side] for node in kinds]) for side in (0, 1))  # type: ignore[index]
+        low, high = masks_of(lower, upper, np.stack([node.signs for node in kinds]))
+        beaten = self._beaten(pieces, nodes, which)
+        values = self._interval_norms(low, high, nodes, which)
+        for i, node in enumerate(nodes):
+            k = which[i]
+            node.known = (lower[k].copy(), upper[k].copy())
+            node.bound = -inf if empty[k] or beaten[i] else min(node.bound, float(values[i]))
+            self._bound_by_forms(node, low[k], high[k], parameter)
+        if roots:
+            self.interval = float(values.max())
+            self.open_at_root = int((high[0] & ~low[0]).sum())
+
+    def _bound_by_forms(self, node: Node, low: Array, high: Array, parameter: float) -> None:
+        """The quadratic bound, and what `branch` and `close` need to know."""
+        state, scores = node.hints.get("state"), np.zeros(self.layout.neurons)
+        open_neurons = high & ~low
+        if self._stack is not None and open_neurons.any() and not self.discards(node.bound, parameter):
+            value, state, scores = self._forms(node.target).bound(
+                low, high, state, steps=CHILD_STEPS if state is not None else ROOT_STEPS, enough=parameter * (1.0 + self.tolerance)
+            )  # fmt: skip
+            node.bound = min(node.bound, value)
+        scores = np.where(open_neurons, scores + 1e-300, -1.0)
+        node.hints = {"state": state, "neuron": int(scores.argmax()) if open_neurons.any() else -1}
+
+    def _forms(self, target: int) -> QuadraticBound:
+        if target not in self._bounds:
+            aim, objective, stack = self.aims[target], self.judge.objective, self._stack
+            assert stack is not None
+            norm = objective.input_norm
+            first = np.where(objective.directions.free, stack.matrices[0], 0.0)
+            if aim.column is not None:  # one input: all norms are the same there
+                first, norm = first[:, [aim.column]], 2
+            narrowed = Stack((np.ascontiguousarray(first), *stack.matrices[1:]), stack.neurons, stack.operations)
+            output = objective.output_norm if objective.is_matrix else inf
+            self._bounds[target] = QuadraticBound(narrowed, objective.rows[aim.target], norm, output)
+        return self._bounds[target]
+
+    def _interval_norms(self, low: Array, high: Array, nodes: list[Node], which: Array) -> Array:
+        """(N,): the interval bound of every node, its masks being those of piece `which`."""
+        objective = self.judge.objective
+        values = np.empty(len(nodes))
+        if len(low) < len(nodes):  # one piece, all aims
+            rows = objective.jacobian(self.network, low, high)
+            for i, node in enumerate(nodes):
+                aim = self.aims[node.target]
+                size = objective.rows.shape[1]
+                part = slice(aim.target * size, (aim.target + 1) * size)
+                values[i] = self._measure(Jacobian(rows.centre[:, part], rows.radius[:, part]), aim)[0]
+            return values
+        targets = np.array([self.aims[node.target].target for node in nodes])
+        rows = jacobian(self.network, low, high, objective.rows[targets])
+        for column in {self.aims[node.target].column for node in nodes}:
+            chosen = [i for i, node in enumerate(nodes) if self.aims[node.target].column == column]
+            values[chosen] = self._measure(Jacobian(rows.centre[chosen], rows.radius[chosen]), Aim(0, column))
+        return values
+
+    def _measure(self, rows: Jacobian, aim: Aim) -> Array:
+        """(B,): the interval bound of Jacobians (B, S, n) of one target, of all or of one column."""
+        objective = self.judge.of_target(0)
+        if aim.column is None:
+            return objective.interval_norms(rows)[:, 0]
+        size = np.nextafter(np.abs(rows.centre[:, :, aim.column]) + rows.radius[:, :, aim.column], inf)
+        return vector_norms(size, np.zeros(1), objective.output_norm if objective.is_matrix else inf)[1]
+
+    def _beaten(self, pieces: Propagation | None, nodes: list[Node], which: Array) -> Array:
+        """(N,): pieces on which some other competitor is surely above the one the node's target is about."""
+        objective = self.judge.objective
+        if objective.label is None or pieces is None:
+            return np.zeros(len(nodes), dtype=bool)
+        targets = [self.aims[node.target].target for node in nodes]
+        last = len(self.network.nodes) - 1
+        if pieces.batch < len(nodes):
+            distinct = np.concatenate([objective.differences(t) for t in range(objective.targets)])
+            values = upper_bound(pieces, backward(pieces, last, distinct[None]))[0].reshape(objective.targets, -1)
+            return (values < 0.0).any(axis=1)[targets]
+        rows = np.stack([objective.differences(t) for t in targets])
+        return (upper_bound(pieces, backward(pieces, last, rows))[0] < 0.0).any(axis=1)
 
     # Splitting and closing.
 
@@ -130,29 +203,33 @@ class Steepness(PiecewiseQuestion):
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """Discard a piece that no point satisfies; settle one without open neurons; elsewhere branch, and try the program's point."""
-        if node.hints["neuron"] < 0:
-            return self._settle_cell(node)
-        if not self.bounded or not node.signs.any():
-            return None
-        point, target_region = self._inside(node, budget), self.targets[node.target].region
-        if point is None:
-            return Closed(-inf), None
-        witness = self.judge.best(target_region.clip(point)[None], parameter)
-        if witness is not None:
-            self.judge.found.append(witness)  # for `propose`: the search takes witnesses of closed pieces only, and this one stays open
-        return None
+        whole = node.hints["neuron"] < 0
+        if self.bounded and (whole or node.signs.any()):
+            point = self._inside(node, budget)
+            if point is None:
+                return Closed(-inf), None
+            witness = self.judge.best(self.targets[node.target].region.clip(point)[None], parameter)
+            if witness is not None:
+                self.judge.found.append(witness)  # for `propose`: the search takes witnesses of closed pieces only, this one may stay open
+        return self._settle_cell(node) if whole else None
 
     def _inside(self, node: Node, budget: Budget) -> Array | None:
         """A point that satisfies the relaxation of the decided neurons' signs, or None where it is proved that there is none."""
         pieces = self.propagate([node], 0.0, fresh=False)
         if pieces.empty[0]:
             return None
-        target = self.targets[node.target]
+        cell = leaf.sign_rows(pieces, node.signs)
+        rows = self.judge.objective.differences(self.aims[node.target].target)
+        if len(rows):
+            tops = leaf.output_rows(backward(pieces, len(self.network.nodes) - 1, rows[None]))
+            cell = leaf.Cell(np.concatenate([cell.matrix, tops.matrix]), np.concatenate([cell.offsets, tops.offsets]))
         middle = 0.5 * pieces.lower[0] + 0.5 * pieces.upper[0]
+        if not len(cell.offsets):
+            return middle
         try:
             solution = leaf.largest_smallest_row(
-                target.region.lift(with_norm=False), pieces.lower[0], pieces.upper[0], leaf.Cell(np.zeros((0, len(middle))), np.zeros(0)),
-                leaf.sign_rows(pieces, node.signs), solver=self.solver, time_limit=leaf.time_left(budget),
+                self.targets[node.target].region.lift(with_norm=False), pieces.lower[0], pieces.upper[0],
+                leaf.Cell(np.zeros((0, len(middle))), np.zeros(0)), cell, solver=self.solver, time_limit=leaf.time_left(budget),
             )  # fmt: skip
         except SolverError:
             return middle
@@ -164,21 +241,21 @@ class Steepness(PiecewiseQuestion):
         """The one cell of a pattern: its norm if it is full, nothing if it is proved not to be."""
         assert node.known is not None
         low, high = masks_of(node.known[0][None], node.known[1][None], node.signs[None])
+        aim, region, objective = self.aims[node.target], self.targets[node.target].region, self.judge.objective
+        rows = jacobian(self.network, low, high, objective.rows[aim.target])
+        if aim.column is None:
+            value = min(float(self.judge.of_target(aim.target).norms(rows)[1][0, 0]), node.bound)
+        else:
+            value = min(float(self._measure(rows, aim)[0]), node.bound)
         pattern = np.where(low[0], 1, -1).astype(np.int8)
-        objective = self.judge.of_target(node.target)
-        value = min(float(objective.norms(objective.jacobian(self.network, low, high))[1][0, 0]), node.bound)
         decided = interior(
-            self.network, self.targets[0].region, pattern, objective.differences(0), objective.directions, solver=self.solver
+            self.network, region, pattern, objective.differences(aim.target), objective.directions, solver=self.solver
         )  # fmt: skip
         if decided.empty:
             return Closed(-inf), None
-        witness = None
-        if decided.point is not None:
-            witness = self.judge.best(self.targets[0].region.clip(decided.point)[None], -inf)
-        if witness is not None and value <= witness.value * (1.0 + self.tolerance):
-            return Closed(value), witness
-        self.stuck += 1
-        return Closed(value, stuck=True), witness
+        witness = None if decided.point is None else self.judge.best(region.clip(decided.point)[None], -inf)
+        settled = witness is not None and value <= witness.value * (1.0 + self.tolerance)
+        return Closed(value, stuck=not settled), witness
 
     def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
         return self._settle_cell(node)

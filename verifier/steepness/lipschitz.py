@@ -1,0 +1,168 @@
+"""Exact Lipschitz constants: `lipschitz`, from a network and a region to a bracket (THEORY.md L1)."""
+
+from math import comb, inf
+from typing import Any
+
+import numpy as np
+
+from problems import readers
+from problems.errors import InputError, RegionError
+from problems.network import Network
+from problems.regions import Box
+from problems.regions.base import Region
+from verifier import options
+from verifier.bounds.jacobian import masks_of
+from verifier.bracket import Bracket, Status
+from verifier.piecewise import Target
+from verifier.search.budget import Budget
+from verifier.search.question import Witness
+from verifier.search.search import Progress, Search
+from verifier.steepness.baselines import norm_product
+from verifier.steepness.by_cells import Cells, enumerate_cells
+from verifier.steepness.directions import Directions
+from verifier.steepness.judge import Judge
+from verifier.steepness.objective import Objective, objective_of
+from verifier.steepness.question import Steepness, aims_of
+from verifier.steepness.sampling import climb
+
+METHODS = ("auto", "cells", "search", "milp")
+# Enumeration comes first where there can be no more cells than this (Zaslavsky's bound for all open neurons), and is given up for the
+# search after so many cells: a compiled enumeration passes through them in about a second.
+CELLS_POSSIBLE, CELLS_AT_ONCE = 2.0**22, 2**16
+
+
+def lipschitz(
+    network: Any,
+    region: Region | None = None,
+    *,
+    input_norm: float | str,
+    of: str,
+    method: str = "auto",
+    timeout: float | None = None,
+    memory: float | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    solver: str = "auto",
+    tolerance: float = 1e-6,
+    seed: int = 0,
+    semantics: str = "real",
+    progress: Progress | None = None,
+) -> Bracket:
+    """The Lipschitz constant over the region (all of R^n if None), the input measured in the norm 1, 2 or inf.
+
+    network: Network, torch module, path or bundled name. of: "output:K" (the value of output K), "pair:K,Y" (output K minus output Y),
+    "margin:Y" (the largest other output minus output Y), or "vector:1|2|inf" (all outputs, in that norm: the largest operator norm of a
+    Jacobian). On a region of lower dimension only slopes along it count.
+
+    The upper end is proved: every activation pattern that is not proved to have no interior in the region counts. The lower end is the
+    norm of the gradient at the witness, a point that lies, in exact arithmetic, inside a full cell. tolerance: relative gap at which to
+    stop. timeout in seconds, memory in GB: when they end the bracket reached is returned. stats: `bounds` lists the norm product, the interval bound,
+    the quadratic bound of the whole region ("relaxation") and the search's; `method`, `cells` (of an enumeration), `opened` pieces (of a search).
+
+    method: "auto" starts with the bounds of the whole region, enumerates where cells are few, and searches elsewhere; "cells" enumerates,
+    "search" searches, "milp" poses the question as one mixed-integer program (norms 1 and inf), as an independent check.
+
+    What is trusted: IEEE arithmetic, the error bounds of matrix products, and this code; a solver only through checked duals. `workers` and `device` are taken
+    for uniformity and change nothing. Raises InputError on bad input.
+    """
+    options.check(
+        timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
+    )  # fmt: skip
+    if method not in METHODS:
+        raise InputError("method", f"{method!r} is not known.", f"Choose one of {', '.join(METHODS)}.")
+    if semantics != "real":
+        raise InputError("semantics", "float32 networks have no slopes: rounding makes them steps.", "Use the semantics real.")
+    budget = Budget(timeout, None if memory is None else memory * 1e9)
+    net = readers.load(network)
+    where = Box.whole_space(net.input_size) if region is None else region
+    if where.dimension != net.input_size:
+        raise RegionError("region", f"has {where.dimension} inputs, network {net.name} has {net.input_size}.")
+    objective = objective_of(net, of, input_norm, Directions.of(where))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _Run(net, where, objective, budget, solver=solver, tolerance=tolerance, seed=seed, progress=progress).answer(method)
+
+
+class _Run:
+    """One question on its way from the cheap bounds to the exact answer."""
+
+    def __init__(
+        self, network: Network, region: Region, objective: Objective, budget: Budget, *, solver: str, tolerance: float, seed: int,
+        progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self.network, self.region, self.objective, self.budget = network, region, objective, budget
+        self.solver, self.tolerance, self.seed, self.progress = solver, tolerance, seed, progress
+        self.judge = Judge(network, region, objective)
+        aims = aims_of(self.judge)
+        targets = (Target(region, np.zeros((0, network.output_size)), np.zeros(0)),) * len(aims)
+        self.question = Steepness(network, targets, judge=self.judge, aims=aims, tolerance=tolerance, solver=solver)
+        self.search = Search(self.question, batch=16)
+        self.bounds: dict[str, float] = {}
+        self.cells: Cells | None = None
+        self.status = Status.CLOSED
+
+    def answer(self, method: str) -> Bracket:
+        self.bounds["norm_product"] = norm_product(self.network, self.objective)
+        self.search.offer(self._first_witness())
+        self._root()
+        if method == "milp":
+            from verifier.steepness.milp import check
+
+            return self._bracket(method, check(self))
+        if method != "cells" and (self._closed() or (method == "auto" and not self._few_cells())):
+            method = "search"
+        if method in ("auto", "cells"):
+            self._enumerate(inf if method == "cells" else CELLS_AT_ONCE)
+            if method == "cells" or self._closed() or self.budget.exceeded():
+                return self._bracket("cells")
+        self.status = self.search.run(self.budget, self.progress)
+        return self._bracket("search")
+
+    def _first_witness(self) -> Witness | None:
+        seconds = min(1.0, max(0.05, 0.1 * self.budget.remaining)) if self.budget.timeout is not None else 1.0
+        return climb(self.judge, seed=self.seed, seconds=seconds)
+
+    def _root(self) -> None:
+        """Bounds of the whole region: the interval bound, and the search's first."""
+        self.search.start(self.budget)
+        self.bounds["interval"] = self.question.interval
+        self.bounds["relaxation"] = self.search.upper
+
+    def _closed(self) -> bool:
+        return self.question.finished(self.lower, self.upper)
+
+    @property
+    def lower(self) -> float:
+        return self.search.lower
+
+    @property
+    def upper(self) -> float:
+        upper = self.search.upper
+        if self.cells is not None and self.cells.complete:
+            upper = min(upper, max(self.cells.upper, self.lower))
+        return max(upper, self.lower)
+
+    def _few_cells(self) -> bool:
+        """Whether enumeration comes first: by the number of cells that so many hyperplanes can cut out of so many dimensions."""
+        open_neurons, dimension = self.question.open_at_root, self.objective.directions.dimension
+        total = sum(comb(open_neurons, j) for j in range(min(dimension, open_neurons) + 1))
+        return total <= CELLS_POSSIBLE
+
+    def _enumerate(self, most: float) -> None:
+        self.cells = enumerate_cells(
+            self.judge, self.budget, tolerance=self.tolerance, witness=self.search.witness, most=most, solver=self.solver
+        )  # fmt: skip
+        self.search.offer(self.cells.witness)
+        self.status = self.cells.stopped or (Status.CLOSED if self._closed() else Status.UNDECIDED)
+
+    def _bracket(self, method: str, more: dict[str, Any] | None = None) -> Bracket:
+        self.bounds["search"] = self.upper
+        status = Status.CLOSED if self._closed() else self.status
+        witness = self.search.witness
+        lower = max(self.lower, 0.0)
+        notes = () if witness is not None else ("No point was verified to lie inside a cell; the lower end 0 holds of every network.",)
+        stats: dict[str, Any] = {"method": method, "bounds": dict(self.bounds), "opened": self.search.opened, "bounded": self.search.bounded}
+        stats["cells"] = None if self.cells is None else self.cells.cells
+        low, high = self.region.bounding_box()
+        point = self.region.clip(np.clip(0.0, low, high)) if witness is None else witness.point
+        upper = max(self.upper, lower)
+        return Bracket("max", lower, upper, status, point, "real", self.budget.elapsed, stats | (more or {}), notes)
