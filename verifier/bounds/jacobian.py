@@ -27,10 +27,10 @@ class Jacobian:
 
 
 def masks_of(lower: Array, upper: Array, signs: Array | None = None) -> tuple[Array, Array]:
-    """(low (B, h), high (B, h)) bool: the derivatives that neurons can have on full cells where their pre-activations lie in [lower, upper].
+    """(low (B, h), high (B, h)) bool: derivatives that neurons can have on full cells where pre-activations lie in [lower, upper].
 
-    signs (B, h): decided neurons. A neuron that is identically 0 on a full cell has derivative 0 there by convention (its slope
-    does not count), so upper <= 0 decides it.
+    signs (B, h): decided neurons. A neuron that is identically 0 on a full cell has derivative 0 there by convention (its slope does not
+    count), so upper <= 0 decides it.
     """
     high = ~(upper <= 0.0)  # a bound that overflowed to NaN decides nothing
     low = (lower >= 0.0) & high
@@ -72,9 +72,11 @@ def _backward(network: Network, low: Array, high: Array, rows: Array) -> tuple[A
             continue
         assert isinstance(node, Affine)
         relative = 2.0 * gamma(operations(node))
+        # Rows of zeros stay exact.
+        floor = np.where((np.abs(centre) + radius).any(axis=2, keepdims=True), TINY, 0.0)
         for parent, linear in zip(node.parents, node.maps, strict=True):
             spread = linear.absolute().transpose(radius + relative * (np.abs(centre) + radius))
-            _add(pending, parent, linear.transpose(centre), spread * (1.0 + relative) + TINY)
+            _add(pending, parent, linear.transpose(centre), spread * (1.0 + relative) + floor)
     empty = np.zeros((*rows.shape[:2], network.input_size))
     return pending.get(0, (empty, empty))
 

@@ -179,7 +179,7 @@ def _directions(q, shares, many):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _descend(sizes, flat, half, free, gains, found, part, pushed, met):  # type: ignore[no-untyped-def]
-    """Mean squares over the directions of p and of y at every neuron into pushed, met (H,); returns those of the last vector, (sizes[0],)."""
+    """Mean squares over the directions of p and of y / 2 at every neuron into pushed, met (H,); returns those of the last vector."""
     layers = len(sizes) - 1
     places = np.zeros(layers + 1, dtype=np.int64)
     starts = np.zeros(layers + 1, dtype=np.int64)
@@ -229,7 +229,7 @@ def improve(sizes, flat, weights, half, free, multipliers, shares, many, weigh, 
     base_multipliers, base_weights, base_shares = multipliers.copy(), weights.copy(), shares.copy()
     move_multipliers, move_weights, move_shares = np.zeros(neurons), np.zeros(len(weights)), np.zeros(len(shares))
     step, stalled = 0.35, 0
-    for number in range(steps):
+    for _ in range(steps):
         worked, q, _ = climb(sizes, flat, weights, half, free, multipliers, relative, gains)
         value = np.inf
         if worked:

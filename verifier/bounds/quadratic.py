@@ -1,8 +1,8 @@
 """A bound of the norm of the Jacobian by quadratic forms, layer by layer: a relaxation for Lipschitz constants of pieces.
 
-Wanted: the largest ||J^T x||, J = W_L D_L ... D_1 W_0, over unit x and over all derivatives D that the piece allows. Let Q be a form with
-||W_0^T D_1 ... v||^2 <= v^T Q v for the vectors v that meet layer l. What meets it is v = D y, where y = W_l^T (what came before). A decided
-neuron has v_i = y_i or 0; an open one v_i = y_i / 2 + p_i with |p_i| <= |y_i| / 2. So for any multipliers t_i >= 0
+Wanted: the largest ||J^T x||, J = W_L D_L ... D_1 W_0, over unit x and over all derivatives D that the piece allows. Let Q be a form
+with ||W_0^T D_1 ... v||^2 <= v^T Q v for the vectors v that meet layer l. What meets it is v = D y, where y = W_l^T (what came before).
+A decided neuron has v_i = y_i or 0; an open one v_i = y_i / 2 + p_i with |p_i| <= |y_i| / 2. So for any multipliers t_i >= 0
 
     v^T Q v <= max_p (M y + p)^T Q (M y + p) + sum_i t_i (y_i^2 / 4 - p_i^2) = y^T (M Q M + M Q S^-1 Q M + T / 4) y =: y^T Q' y,
 
@@ -12,8 +12,8 @@ LipSDP (Fazlyab et al. 2019), with the neurons that the piece decides taken out,
 elimination: every choice of multipliers is sound, a good one is found by fixed-point steps (at the optimum p_i^2 = y_i^2 / 4: the
 derivative of the bound with respect to t_i is y_i^2 / 4 - p_i^2 along the maximising vector), and a child starts from its parent's.
 
-Other norms: ||g||_1^2 <= (sum d) (sum g_i^2 / d_i) for any d > 0 (Cauchy-Schwarz), so input norm inf is the 2-norm with weights d, which are
-improved along with the multipliers; output norm 1 likewise, over its sign vectors; input norm 1 reads the diagonal of the transposed
+Other norms: ||g||_1^2 <= (sum d) (sum g_i^2 / d_i) for any d > 0 (Cauchy-Schwarz), so input norm inf is the 2-norm with weights d, which
+are improved along with the multipliers; output norm 1 likewise, over its sign vectors; input norm 1 reads the diagonal of the transposed
 stack's last form. Rounding: see `kernel_quadratic.climb`; every form is enlarged by an a-priori bound of its error before it is used.
 """
 
@@ -30,7 +30,7 @@ from verifier.bounds.stack import Stack
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """Where a piece's bound stands: multipliers (H,) of the neurons in the stack's order, weights of the first and shares of the last space."""
+    """Where a piece's bound stands: multipliers (H,) of neurons in the stack's order, weights of the first space, shares of the last."""
 
     neurons: Array
     weights: Array

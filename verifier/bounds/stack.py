@@ -17,13 +17,15 @@ MOST_ENTRIES = 1 << 22
 class Stack:
     """J = matrices[-1] D_L ... D_1 matrices[0], the products of every map with the diagonal derivatives between them.
 
-    matrices[k] (size k+1, size k) off the exact maps by at most one rounding per entry. neurons (sizes 1..L, concatenated): the neuron
-    whose derivative stands there, -1 where two affine maps follow each other. operations: roundings of one entry of any product.
+    matrices[k] (size k+1, size k) off the exact maps by at most one rounding per entry; exact: by none. neurons (sizes 1..L, one after the
+    other): the neuron whose derivative stands there, -1 where two affine maps follow each other. operations: roundings of one entry of any
+    product.
     """
 
     matrices: tuple[Array, ...]
     neurons: Array
     operations: int
+    exact: bool = True
 
     @property
     def sizes(self) -> Array:
@@ -36,14 +38,20 @@ class Stack:
 
     def with_rows(self, rows: Array) -> "Stack":
         """rows.J for rows (S, K) whose entries are 0, 1 and -1, at most two of them in a row: one more rounding per entry at most."""
-        return Stack((*self.matrices[:-1], np.ascontiguousarray(rows @ self.matrices[-1])), self.neurons, self.operations + 2)
+        return Stack((*self.matrices[:-1], np.ascontiguousarray(rows @ self.matrices[-1])), self.neurons, self.operations + 2, False)
 
     def reversed(self) -> "Stack":
         """The transposed product."""
         sizes = self.sizes[1:-1]
         parts = np.split(self.neurons, np.cumsum(sizes)[:-1]) if len(sizes) else []
         neurons = np.concatenate(parts[::-1]) if parts else self.neurons
-        return Stack(tuple(np.ascontiguousarray(matrix.T) for matrix in self.matrices[::-1]), neurons, self.operations)
+        return Stack(tuple(np.ascontiguousarray(matrix.T) for matrix in self.matrices[::-1]), neurons, self.operations, self.exact)
+
+    def from_inputs(self, columns: Array) -> "Stack":
+        """With other columns of the first matrix set to zero: columns (n,) bool; or only these: columns (c,) of indices."""
+        first = self.matrices[0]
+        chosen = np.where(columns, first, 0.0) if columns.dtype == bool else np.ascontiguousarray(first[:, columns])
+        return Stack((chosen, *self.matrices[1:]), self.neurons, self.operations, self.exact)
 
 
 def stack_of(network: Network) -> Stack | None:
@@ -52,7 +60,7 @@ def stack_of(network: Network) -> Stack | None:
     parts = dict(zip(layout.relus, layout.slices, strict=True))
     matrices: list[Array] = []
     neurons: list[Array] = []
-    most = 0
+    most, exact = 0, True
     for index, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node, Relu):
             if node.parent != index - 1:
@@ -67,6 +75,7 @@ def stack_of(network: Network) -> Stack | None:
             neurons.append(np.full(before.size, -1) if part is None else np.arange(part.start, part.stop))
         matrix, divisors = node.maps[0].rows()
         dense = matrix.toarray()
+        exact &= divisors is None
         matrices.append(np.ascontiguousarray(dense if divisors is None else dense / divisors[:, None]))
         most = max(most, operations(node))
-    return Stack(tuple(matrices), np.concatenate(neurons) if neurons else np.zeros(0, dtype=np.int64), most + 4)
+    return Stack(tuple(matrices), np.concatenate(neurons) if neurons else np.zeros(0, dtype=np.int64), most + 4, exact)

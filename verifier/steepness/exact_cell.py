@@ -8,13 +8,14 @@ other: if a nonnegative combination of strict rows and rows of the region vanish
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf
+from math import inf, lcm
+from sys import float_info
 
 import numpy as np
 import scipy.sparse as sparse
 
 from problems.exact import evaluate_all, integers
-from problems.maps import Array
+from problems.maps import Array, LinearMap
 from problems.network import Affine, Network, Relu
 from problems.regions.base import Region
 from solvers import Program, SolverError, open_session
@@ -24,11 +25,24 @@ from verifier.leaf import able
 from verifier.steepness.directions import Directions
 from verifier.witness import exact_point
 
-Row = tuple[list[Fraction], Fraction]  # coefficients (n,) and constant
 # Multipliers below this share of the largest are taken for rounding.
 NOISE = 1e-9
 # A distance to all facets that is clearly one, as a share of the size of the rows.
 CLEAR = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Exact affine functions: numerators (m, n + 1) of Python integers, constants last, over one positive denominator."""
+
+    numerators: Array
+    denominator: int
+
+    def plus(self, other: "Rows") -> "Rows":
+        """The sum, row by row."""
+        common = lcm(self.denominator, other.denominator)
+        mine, others = common // self.denominator, common // other.denominator
+        return Rows(self.numerators * mine + other.numerators * others, common)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,67 +67,68 @@ def locate(network: Network, region: Region, point: Array, directions: Direction
     pattern = np.array([1 if v > 0 else -1 for v in pre], dtype=np.int8)
     flat = [j for j, v in enumerate(pre) if v == 0]
     if flat:
-        rows = exact_rows(network, pattern)[0]
-        if any(_moves(rows[j], directions) for j in flat):
+        rows = exact_rows(network, pattern)[0].numerators
+        if any(any(rows[j, :-1][directions.free]) for j in flat):
             return None
     return Located(pattern, nodes[-1])
 
 
-def exact_rows(network: Network, pattern: Array) -> tuple[list[Row], list[Row]]:
+def exact_rows(network: Network, pattern: Array) -> tuple[Rows, Rows]:
     """(pre-activations of all neurons, logits) as exact affine functions of the inputs on the cell of the pattern (h,)."""
     layout = Layout.of(network)
     parts = dict(zip(layout.relus, layout.slices, strict=True))
-    n = network.input_size
-    values: list[Array] = []  # (size, n + 1) of Fractions
-    for index, node in enumerate(network.nodes):
+    values: list[Rows | None] = [None]  # the input itself needs no rows
+    for index, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node, Relu):
+            before = values[node.parent]
+            assert before is not None
             active = np.asarray(pattern[parts[index]]) > 0
-            values.append(np.where(active[:, None], values[node.parent], Fraction(0)))
+            values.append(Rows(np.where(active[:, None], before.numerators, 0), before.denominator))
             continue
-        if not isinstance(node, Affine):
-            start = np.full((n, n + 1), Fraction(0), dtype=object)
-            start[np.arange(n), np.arange(n)] = Fraction(1)
-            values.append(start)
-            continue
-        total = np.full((node.size, n + 1), Fraction(0), dtype=object)
-        total[:, n] = [Fraction(v) for v in node.bias.tolist()]
+        assert isinstance(node, Affine)
+        bias, unit = integers(node.bias)
+        total = Rows(np.column_stack([np.full((node.size, network.input_size), 0, dtype=object), bias]), unit)
         for parent, linear in zip(node.parents, node.maps, strict=True):
-            total = total + _product(linear.rows(), values[parent])
+            total = total.plus(_product(linear, values[parent], network.input_size))
         values.append(total)
-    rows = [_row(v) for index in layout.relus for v in values[network.nodes[index].parent]]  # type: ignore[union-attr]
-    return rows, [_row(v) for v in values[-1]]
+    pre = [values[network.nodes[index].parent] for index in layout.relus]  # type: ignore[union-attr]
+    empty = Rows(np.zeros((0, network.input_size + 1), dtype=object), 1)
+    logits = values[-1]
+    assert logits is not None
+    return _stacked([empty, *[rows for rows in pre if rows is not None]]), logits
 
 
-def _product(rows: tuple, before: Array) -> Array:
-    """matrix before / divisors without rounding: integers over one denominator, then fractions again."""
-    matrix, divisors = rows
-    flat, scale = integers([Fraction(v) for v in before.ravel()])
-    whole = flat.reshape(before.shape)
+def _product(linear: LinearMap, before: Rows | None, inputs: int) -> Rows:
+    """The map applied to affine functions (None: to the inputs themselves), without rounding."""
+    matrix, divisors = linear.rows()
     weights, unit = integers(matrix.data)
-    result = np.zeros((matrix.shape[0], before.shape[1]), dtype=object)
-    for i in range(matrix.shape[0]):
-        span = slice(matrix.indptr[i], matrix.indptr[i + 1])
-        if span.start < span.stop:
-            result[i] = weights[span] @ whole[matrix.indices[span]]
-    quotients = [Fraction(1)] * len(result) if divisors is None else [Fraction(d) for d in divisors.tolist()]
-    exact = np.empty_like(result)
-    for i, divisor in enumerate(quotients):
-        exact[i] = [Fraction(int(v), unit * scale) / divisor for v in result[i]]
-    return exact
+    dense = np.full(matrix.shape, 0, dtype=object)
+    dense[np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices] = weights
+    if before is None:
+        result = Rows(np.column_stack([dense, np.full(matrix.shape[0], 0, dtype=object)]), unit)
+    else:
+        result = Rows(dense @ before.numerators, unit * before.denominator)
+    if divisors is None:
+        return result
+    tops, bottom = integers(divisors)  # 1 / (top / bottom) = bottom / top
+    common = lcm(*tops.tolist())
+    factors = np.array([bottom * (common // top) for top in tops], dtype=object)
+    return Rows(result.numerators * factors[:, None], result.denominator * common)
 
 
-def _row(values: Array) -> Row:
-    return list(values[:-1]), values[-1]
+def _stacked(parts: list[Rows]) -> Rows:
+    common = lcm(*(part.denominator for part in parts))
+    return Rows(np.concatenate([part.numerators * (common // part.denominator) for part in parts]), common)
 
 
-def _moves(row: Row, directions: Directions) -> bool:
-    return any(row[0][j] != 0 for j in np.flatnonzero(directions.free))
+def is_constant(rows: Rows, combination: Array, directions: Directions) -> bool:
+    """Whether a combination (K,) of the logits, its entries whole, does not change on the cell, along the region's directions."""
+    return not any(_combined(combination, rows)[:-1][directions.free])
 
 
-def is_constant(rows: list[Row], row: Array, directions: Directions) -> bool:
-    """Whether the combination `row` (K,) of logits given as exact rows does not change on the cell, along the region's directions."""
-    parts = [(Fraction(c), logit) for c, logit in zip(row.tolist(), rows, strict=True) if c]
-    return all(sum((c * logit[0][j] for c, logit in parts), Fraction(0)) == 0 for j in np.flatnonzero(directions.free))
+def _combined(combination: Array, rows: Rows) -> Array:
+    """(n + 1,): the numerators of a combination with whole entries."""
+    return np.array([int(c) for c in combination], dtype=object) @ rows.numerators
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,50 +146,39 @@ def interior(network: Network, region: Region, pattern: Array, extra: Array, dir
     Balls of the 2-norm are seen as their bounding boxes: "empty" then stays true, points may lie outside.
     """
     pre, logits = exact_rows(network, pattern)
-    strict: list[Row] = []
-    for sign, row in zip(pattern.tolist(), pre, strict=True):
-        if _moves(row, directions):
-            strict.append(row if sign > 0 else ([-v for v in row[0]], -row[1]))
-        elif sign > 0 and row[1] <= 0 or sign < 0 and row[1] > 0:
-            if not directions.free.all():
-                continue  # its constant along fixed inputs is not known here: it decides nothing
-            return Interior(True, None)
-    for combination in extra:
-        row = _combined(combination, logits)
-        if any(row[0]) or row[1] != 0:
-            strict.append(row)
-    quick = _by_floats(strict, region, network.input_size, solver)
-    return quick if quick is not None else _by_contradiction(strict, _region_rows(region, network.input_size), network.input_size, solver)
+    strict = []
+    for sign, row in zip(pattern.tolist(), pre.numerators, strict=True):
+        if any(row[:-1][directions.free]):
+            strict.append(row if sign > 0 else -row)
+        elif directions.free.all() and (sign > 0) != (row[-1] > 0):
+            return Interior(True, None)  # a constant neuron of the other sign; where inputs are fixed, their part is not looked at here
+    count = len(strict)
+    strict += [row for row in (_combined(combination, logits) for combination in extra) if any(row)]
+    units = [pre.denominator] * count + [logits.denominator] * (len(strict) - count)
+    n = network.input_size
+    quick = _by_floats(strict, units, region, n, solver)
+    return quick if quick is not None else _by_contradiction(strict, units, _region_rows(region, n), n, solver)
 
 
-def _combined(combination: Array, logits: list[Row]) -> Row:
-    parts = [(Fraction(c), logit) for c, logit in zip(combination.tolist(), logits, strict=True) if c]
-    n = len(logits[0][0])
-    return [sum((c * logit[0][j] for c, logit in parts), Fraction(0)) for j in range(n)], sum((c * r[1] for c, r in parts), Fraction(0))
-
-
-def _region_rows(region: Region, n: int) -> list[Row]:
-    """The region's bounding box as rows >= 0, and the facets of its lift where it is linear."""
+def _region_rows(region: Region, n: int) -> list[Array]:
+    """The region's bounding box, and the facets of its lift where it is linear, as rows >= 0 with whole entries, times some number."""
     lift = region.lift(with_norm=False)
-    rows: list[Row] = []
-    size = n + lift.extra
-    zero = [Fraction(0)] * size
-    for i, (low, high) in enumerate(zip(lift.lower.tolist(), lift.upper.tolist(), strict=True)):
-        for side, sign in ((low, 1), (high, -1)):
-            if abs(side) < inf:
-                rows.append(([*zero[:i], Fraction(sign), *zero[i + 1 :]], Fraction(side) * -sign))
-    matrix = lift.matrix.toarray()
-    for coefficients, low, high in zip(matrix.tolist(), lift.row_lower.tolist(), lift.row_upper.tolist(), strict=True):
-        for side, sign in ((low, 1), (high, -1)):
-            if abs(side) < inf:
-                rows.append(([Fraction(v) * sign for v in coefficients], Fraction(side) * -sign))
+    eye = np.eye(n + lift.extra)
+    sides = list(zip(eye, lift.lower, lift.upper, strict=True))
+    sides += list(zip(lift.matrix.toarray(), lift.row_lower, lift.row_upper, strict=True))
+    rows = []
+    for coefficients, low, high in sides:
+        if abs(low) < inf:
+            rows.append(integers(np.append(coefficients, -low))[0])
+        if abs(high) < inf:
+            rows.append(integers(np.append(-coefficients, high))[0])
     return rows
 
 
-def _by_floats(strict: list[Row], region: Region, n: int, solver: str) -> Interior | None:
+def _by_floats(strict: list[Array], units: list[int], region: Region, n: int, solver: str) -> Interior | None:
     """max t: strict rows >= t over the region, every row rounded outward: decides unless t is nearly 0, or the region unbounded."""
     lift = region.lift(with_norm=False)
-    matrix, constants, scale = _floats(strict, n)
+    matrix, constants, scale = _floats(strict, units, n)
     reach = np.maximum(np.abs(lift.lower), np.abs(lift.upper))
     if not np.isfinite(reach).all():
         return None
@@ -183,7 +187,9 @@ def _by_floats(strict: list[Row], region: Region, n: int, solver: str) -> Interi
     block = np.column_stack([matrix * scale[:, None], np.zeros((len(strict), lift.extra)), -np.ones(len(strict))])
     program = Program(
         cost=np.append(np.zeros(n + lift.extra), -1.0),
-        matrix=sparse.vstack([sparse.hstack([lift.matrix, sparse.csr_matrix((lift.matrix.shape[0], 1))]), sparse.csr_matrix(block)]).tocsr(),
+        matrix=sparse.vstack(
+            [sparse.hstack([lift.matrix, sparse.csr_matrix((lift.matrix.shape[0], 1))]), sparse.csr_matrix(block)]
+        ).tocsr(),
         row_lower=np.concatenate([lift.row_lower, -up(constants * scale + 4.0 * UNIT * size)]),
         row_upper=np.concatenate([lift.row_upper, np.full(len(strict), inf)]),
         lower=np.append(lift.lower, -limit),
@@ -202,19 +208,30 @@ def _by_floats(strict: list[Row], region: Region, n: int, solver: str) -> Interi
     return None
 
 
-def _floats(rows: list[Row], size: int) -> tuple[Array, Array, Array]:
+def _floats(rows: list[Array], units: list[int], size: int) -> tuple[Array, Array, Array]:
     """(matrix (m, size), constants (m,)) to nearest, and powers of two (m,) that bring the rows to size 1."""
-    matrix = np.array([[float(v) for v in row[0]] + [0.0] * (size - len(row[0])) for row in rows]).reshape(len(rows), size)
-    constants = np.array([float(row[1]) for row in rows])
+    values = np.zeros((len(rows), size + 1))
+    for i, (row, unit) in enumerate(zip(rows, units, strict=True)):
+        values[i, : len(row) - 1] = [_quotient(v, unit) for v in row[:-1]]
+        values[i, -1] = _quotient(row[-1], unit)
+    matrix, constants = values[:, :-1], values[:, -1]
     scale = np.ldexp(1.0, -np.clip(np.frexp(np.maximum(np.abs(matrix).max(axis=1, initial=0.0), 1e-300))[1], -900, 900))
     return matrix, constants, scale
 
 
-def _by_contradiction(strict: list[Row], weak: list[Row], n: int, solver: str) -> Interior:
+def _quotient(top: int, bottom: int) -> float:
+    """To nearest; beyond the range of floats, the largest one, which no program takes."""
+    try:
+        return top / bottom
+    except OverflowError:
+        return float_info.max if top > 0 else -float_info.max
+
+
+def _by_contradiction(strict: list[Array], units: list[int], weak: list[Array], n: int, solver: str) -> Interior:
     """max t: strict rows >= t, weak rows >= 0, t <= 1, all rows scaled; then its dual, exactly."""
-    size = max((len(row[0]) for row in weak), default=n)
-    rows = [([*row[0], *[Fraction(0)] * (size - n)], row[1]) for row in strict] + weak
-    matrix, constants, scale = _floats(rows, size)
+    size = max((len(row) - 1 for row in weak), default=n)
+    rows = [np.concatenate([row[:-1], np.full(size - n, 0, dtype=object), row[-1:]]) for row in strict] + weak
+    matrix, constants, scale = _floats(rows, units + [max(1, *map(abs, row.tolist())) for row in weak], size)
     margin = np.where(np.arange(len(rows)) < len(strict), -1.0, 0.0)
     program = Program(
         cost=np.append(np.zeros(size), -1.0),
@@ -237,26 +254,25 @@ def _by_contradiction(strict: list[Row], weak: list[Row], n: int, solver: str) -
     return Interior(_contradiction([rows[i] for i in used], [int(i) < len(strict) for i in used]), point)
 
 
-def _contradiction(rows: list[Row], strict: list[bool]) -> bool:
+def _contradiction(rows: list[Array], strict: list[bool]) -> bool:
     """Whether some nonnegative combination of the rows, a strict one among them, has no coefficients and a constant <= 0."""
-    multipliers = _kernel_vector([row[0] for row in rows])
+    multipliers = _kernel_vector([row[:-1] for row in rows])
     if multipliers is None:
         return False
     if all(m <= 0 for m in multipliers):
         multipliers = [-m for m in multipliers]
     if any(m < 0 for m in multipliers) or not any(m > 0 and s for m, s in zip(multipliers, strict, strict=True)):
         return False
-    return sum((m * row[1] for m, row in zip(multipliers, rows, strict=True)), Fraction(0)) <= 0
+    return sum((m * row[-1] for m, row in zip(multipliers, rows, strict=True)), Fraction(0)) <= 0
 
 
-def _kernel_vector(rows: list[list[Fraction]]) -> list[Fraction] | None:
+def _kernel_vector(rows: list[Array]) -> list[Fraction] | None:
     """The combination of the rows that vanishes, where there is exactly one up to scale; by elimination on the transposed system."""
     count = len(rows)
-    columns = [list(entry) for entry in zip(*rows, strict=True) if any(entry)]
     pivots: list[int] = []
     reduced: list[list[Fraction]] = []
-    for column in columns:
-        current = column
+    for column in zip(*rows, strict=True):
+        current = [Fraction(v) for v in column]
         for pivot, other in zip(pivots, reduced, strict=True):
             if current[pivot]:
                 factor = current[pivot]

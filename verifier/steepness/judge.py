@@ -43,8 +43,11 @@ class Judge:
     def norms_at(self, points: Array) -> Array:
         """(B,): lower bounds of the norms at the points (B, n), as their float patterns have it; not checked, for ascent."""
         active, logits = self.patterns(points)
-        distinct, which = np.unique(active, axis=0, return_inverse=True)
-        lower = self.objective.norms(self.objective.jacobian(self.network, distinct, distinct))[0][which.ravel()]
+        # One Jacobian per pattern; packed patterns sort faster.
+        codes = np.packbits(active, axis=1) if len(points) > 1 else np.zeros((len(points), 0), np.uint8)
+        first, which = _classes(codes)
+        distinct = active[first]
+        lower = self.objective.norms(self.objective.jacobian(self.network, distinct, distinct))[0][which]
         if self.objective.label is None:
             return lower.max(axis=1)
         top = logits[:, list(self.objective.rivals)].argmax(axis=1)
@@ -63,7 +66,7 @@ class Judge:
         return best
 
     def check(self, point: Array) -> Witness | None:
-        """The point (n,) as a witness: it lies in the region and, exactly, inside a full cell; its value is the norm there, rounded down."""
+        """The point (n,) as a witness if it lies, exactly, in the region and inside a full cell; its value is the norm there."""
         located = locate(self.network, self.region, point, self.objective.directions)
         if located is None:
             return None
@@ -84,3 +87,14 @@ class Judge:
                 if not is_constant(rows, first - np.eye(len(logits))[rivals[t]], self.objective.directions):
                     return -inf
         return float(lower[top[0]])
+
+
+def _classes(codes: Array) -> tuple[Array, Array]:
+    """(first (C,), which (B,)): one representative of every distinct row, and which of them each row equals."""
+    if len(codes) == 1 or codes.shape[1] == 0:
+        return np.zeros(1, dtype=int), np.zeros(len(codes), dtype=int)
+    order = np.lexsort(codes.T)
+    new = np.concatenate([[True], (codes[order[1:]] != codes[order[:-1]]).any(axis=1)])
+    which = np.empty(len(codes), dtype=int)
+    which[order] = np.cumsum(new) - 1
+    return order[new], which

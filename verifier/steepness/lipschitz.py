@@ -11,7 +11,6 @@ from problems.network import Network
 from problems.regions import Box
 from problems.regions.base import Region
 from verifier import options
-from verifier.bounds.jacobian import masks_of
 from verifier.bracket import Bracket, Status
 from verifier.piecewise import Target
 from verifier.search.budget import Budget
@@ -55,15 +54,16 @@ def lipschitz(
     Jacobian). On a region of lower dimension only slopes along it count.
 
     The upper end is proved: every activation pattern that is not proved to have no interior in the region counts. The lower end is the
-    norm of the gradient at the witness, a point that lies, in exact arithmetic, inside a full cell. tolerance: relative gap at which to
-    stop. timeout in seconds, memory in GB: when they end the bracket reached is returned. stats: `bounds` lists the norm product, the interval bound,
-    the quadratic bound of the whole region ("relaxation") and the search's; `method`, `cells` (of an enumeration), `opened` pieces (of a search).
+    norm of the gradient at the witness, a point that lies, in exact arithmetic, inside a full cell. tolerance: relative gap at which
+    to stop. timeout in seconds, memory in GB: when they end the bracket reached is returned. stats: `bounds` lists the norm product, the
+    interval bound, the quadratic bound of the whole region ("relaxation") and the search's; `method`, `cells` (of an enumeration),
+    `opened` (pieces of a search), and for method "milp" `claimed`, the solver's own unproved value.
 
     method: "auto" starts with the bounds of the whole region, enumerates where cells are few, and searches elsewhere; "cells" enumerates,
-    "search" searches, "milp" poses the question as one mixed-integer program (norms 1 and inf), as an independent check.
+    "search" searches, "milp" poses the question as mixed-integer programs (norms 1 and inf), as an independent check.
 
-    What is trusted: IEEE arithmetic, the error bounds of matrix products, and this code; a solver only through checked duals. `workers` and `device` are taken
-    for uniformity and change nothing. Raises InputError on bad input.
+    What is trusted: IEEE arithmetic, the error bounds of matrix products, and this code; a solver only through checked duals. `workers`
+    and `device` are taken for uniformity and change nothing. Raises InputError on bad input.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
@@ -78,6 +78,11 @@ def lipschitz(
     if where.dimension != net.input_size:
         raise RegionError("region", f"has {where.dimension} inputs, network {net.name} has {net.input_size}.")
     objective = objective_of(net, of, input_norm, Directions.of(where))
+    if objective.directions.dimension <= 0:
+        point = np.clip(0.0, *where.bounding_box())
+        nothing = dict.fromkeys(("norm_product", "interval", "relaxation", "search"), 0.0)
+        stats = {"method": method, "bounds": nothing, "opened": 0, "bounded": 0, "cells": None}
+        return Bracket("max", 0.0, 0.0, Status.CLOSED, where.clip(point), "real", budget.elapsed, stats, ("The region is one point.",))
     with np.errstate(over="ignore", invalid="ignore"):
         return _Run(net, where, objective, budget, solver=solver, tolerance=tolerance, seed=seed, progress=progress).answer(method)
 
@@ -105,9 +110,7 @@ class _Run:
         self.search.offer(self._first_witness())
         self._root()
         if method == "milp":
-            from verifier.steepness.milp import check
-
-            return self._bracket(method, check(self))
+            return self._as_program()
         if method != "cells" and (self._closed() or (method == "auto" and not self._few_cells())):
             method = "search"
         if method in ("auto", "cells"):
@@ -116,6 +119,18 @@ class _Run:
                 return self._bracket("cells")
         self.status = self.search.run(self.budget, self.progress)
         return self._bracket("search")
+
+    def _as_program(self) -> Bracket:
+        """The independent check: a search of its own, which takes nothing from the other but the first witness and the neurons' bounds."""
+        from verifier.steepness.milp import WholeProgram
+
+        whole = WholeProgram(self.question, solver=self.solver)
+        search = Search(whole, batch=1)
+        search.offer(self.search.witness)
+        self.status = search.run(self.budget, self.progress)
+        whole.close_sessions()
+        self.search = search
+        return self._bracket("milp", whole.summary())
 
     def _first_witness(self) -> Witness | None:
         seconds = min(1.0, max(0.05, 0.1 * self.budget.remaining)) if self.budget.timeout is not None else 1.0
@@ -160,7 +175,12 @@ class _Run:
         witness = self.search.witness
         lower = max(self.lower, 0.0)
         notes = () if witness is not None else ("No point was verified to lie inside a cell; the lower end 0 holds of every network.",)
-        stats: dict[str, Any] = {"method": method, "bounds": dict(self.bounds), "opened": self.search.opened, "bounded": self.search.bounded}
+        stats: dict[str, Any] = {
+            "method": method,
+            "bounds": dict(self.bounds),
+            "opened": self.search.opened,
+            "bounded": self.search.bounded,
+        }
         stats["cells"] = None if self.cells is None else self.cells.cells
         low, high = self.region.bounding_box()
         point = self.region.clip(np.clip(0.0, low, high)) if witness is None else witness.point

@@ -46,7 +46,8 @@ def vector_norms(vectors: Array, errors: Array, exponent: float, axis: int = -1)
     relative = 2.0 * gamma(vectors.shape[axis] + 8)
     with np.errstate(invalid="ignore", over="ignore"):
         spread = value * relative + slack * (1.0 + relative) + TINY
-        return np.maximum(_down(value - spread), 0.0), _number(value + spread)
+        upper = np.where((value == 0.0) & (slack == 0.0), 0.0, _number(value + spread))
+        return np.maximum(_down(value - spread), 0.0), upper
 
 
 def operator_norms(
@@ -61,6 +62,8 @@ def operator_norms(
         if directions.groups and input_norm != 2 and output_norm != inf:
             raise NotImplementedError("operator norms along a simplex are known for input norm 2 and for output norm inf only")
         jacobians, errors = directions.reduced(jacobians, errors, dual_exponent(input_norm))
+    if not jacobians.shape[1] * jacobians.shape[2]:
+        return np.zeros(len(jacobians)), np.zeros(len(jacobians))
     if output_norm == inf:
         lower, upper = vector_norms(jacobians, errors, dual_exponent(input_norm))
     elif input_norm == 1:
@@ -95,7 +98,7 @@ def spectral_norms(matrices: Array, errors: Array | float = 0.0) -> tuple[Array,
     lower = short / np.maximum(long, 0.5) * (1.0 - 8.0 * UNIT)
     with np.errstate(invalid="ignore", over="ignore"):
         low = np.maximum(_down(lower * unit - slack), 0.0)
-        high = _number(np.nextafter(upper * unit + slack, inf) + TINY)
+        high = np.where((size == 0.0) & (slack == 0.0), 0.0, _number(np.nextafter(upper * unit + slack, inf) + TINY))
     finite = np.isfinite(size)
     return np.where(finite, low, 0.0), np.where(finite, high, inf)
 

@@ -58,13 +58,13 @@ class Steepness(PiecewiseQuestion):
     solver: str = "auto"
     interval: float = 0.0
     open_at_root: int = 0
-    _stack: Stack | None = None
+    stack: Stack | None = None
     _bounds: dict[int, QuadraticBound] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.splitting = "neuron"
         super().__post_init__()
-        self._stack = stack_of(self.network)
+        self.stack = stack_of(self.network)
 
     @property
     def bounded(self) -> bool:
@@ -112,7 +112,7 @@ class Steepness(PiecewiseQuestion):
         else:
             lower, upper = (np.stack([node.known[side] for node in kinds]) for side in (0, 1))  # type: ignore[index]
         low, high = masks_of(lower, upper, np.stack([node.signs for node in kinds]))
-        beaten = self._beaten(pieces, nodes, which)
+        beaten: Array = self._beaten(pieces, nodes, which)
         values = self._interval_norms(low, high, nodes, which)
         for i, node in enumerate(nodes):
             k = which[i]
@@ -127,7 +127,7 @@ class Steepness(PiecewiseQuestion):
         """The quadratic bound, and what `branch` and `close` need to know."""
         state, scores = node.hints.get("state"), np.zeros(self.layout.neurons)
         open_neurons = high & ~low
-        if self._stack is not None and open_neurons.any() and not self.discards(node.bound, parameter):
+        if self.stack is not None and open_neurons.any() and not self.discards(node.bound, parameter):
             value, state, scores = self._forms(node.target).bound(
                 low, high, state, steps=CHILD_STEPS if state is not None else ROOT_STEPS, enough=parameter * (1.0 + self.tolerance)
             )  # fmt: skip
@@ -137,15 +137,14 @@ class Steepness(PiecewiseQuestion):
 
     def _forms(self, target: int) -> QuadraticBound:
         if target not in self._bounds:
-            aim, objective, stack = self.aims[target], self.judge.objective, self._stack
+            aim, objective, stack = self.aims[target], self.judge.objective, self.stack
             assert stack is not None
             norm = objective.input_norm
-            first = np.where(objective.directions.free, stack.matrices[0], 0.0)
+            columns = objective.directions.free
             if aim.column is not None:  # one input: all norms are the same there
-                first, norm = first[:, [aim.column]], 2
-            narrowed = Stack((np.ascontiguousarray(first), *stack.matrices[1:]), stack.neurons, stack.operations)
+                columns, norm = np.array([aim.column]), 2
             output = objective.output_norm if objective.is_matrix else inf
-            self._bounds[target] = QuadraticBound(narrowed, objective.rows[aim.target], norm, output)
+            self._bounds[target] = QuadraticBound(stack.from_inputs(columns), objective.rows[aim.target], norm, output)
         return self._bounds[target]
 
     def _interval_norms(self, low: Array, high: Array, nodes: list[Node], which: Array) -> Array:
@@ -185,9 +184,9 @@ class Steepness(PiecewiseQuestion):
         if pieces.batch < len(nodes):
             distinct = np.concatenate([objective.differences(t) for t in range(objective.targets)])
             values = upper_bound(pieces, backward(pieces, last, distinct[None]))[0].reshape(objective.targets, -1)
-            return (values < 0.0).any(axis=1)[targets]
+            return np.asarray((values < 0.0).any(axis=1))[targets]
         rows = np.stack([objective.differences(t) for t in targets])
-        return (upper_bound(pieces, backward(pieces, last, rows))[0] < 0.0).any(axis=1)
+        return np.asarray((upper_bound(pieces, backward(pieces, last, rows))[0] < 0.0).any(axis=1))
 
     # Splitting and closing.
 
@@ -204,6 +203,9 @@ class Steepness(PiecewiseQuestion):
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """Discard a piece that no point satisfies; settle one without open neurons; elsewhere branch, and try the program's point."""
         whole = node.hints["neuron"] < 0
+        value = self._value(node) if whole else inf
+        if self.discards(value, parameter):
+            return Closed(value), None
         if self.bounded and (whole or node.signs.any()):
             point = self._inside(node, budget)
             if point is None:
@@ -211,7 +213,9 @@ class Steepness(PiecewiseQuestion):
             witness = self.judge.best(self.targets[node.target].region.clip(point)[None], parameter)
             if witness is not None:
                 self.judge.found.append(witness)  # for `propose`: the search takes witnesses of closed pieces only, this one may stay open
-        return self._settle_cell(node) if whole else None
+                if self.discards(value, witness.value):
+                    return Closed(value), witness
+        return self._settle_cell(node, value) if whole else None
 
     def _inside(self, node: Node, budget: Budget) -> Array | None:
         """A point that satisfies the relaxation of the decided neurons' signs, or None where it is proved that there is none."""
@@ -237,25 +241,30 @@ class Steepness(PiecewiseQuestion):
             return None
         return middle if solution.x is None else solution.x[: len(middle)]
 
-    def _settle_cell(self, node: Node) -> tuple[Closed, Witness | None]:
-        """The one cell of a pattern: its norm if it is full, nothing if it is proved not to be."""
+    def _value(self, node: Node) -> float:
+        """The norm of the one cell of a piece without open neurons, rounded up."""
+        aim, rows = (
+            self.aims[node.target],
+            jacobian(self.network, *self._masks(node), self.judge.objective.rows[self.aims[node.target].target]),
+        )
+        upper = self.judge.of_target(aim.target).norms(rows)[1][:, 0] if aim.column is None else self._measure(rows, aim)
+        return min(float(upper[0]), node.bound)
+
+    def _masks(self, node: Node) -> tuple[Array, Array]:
         assert node.known is not None
-        low, high = masks_of(node.known[0][None], node.known[1][None], node.signs[None])
-        aim, region, objective = self.aims[node.target], self.targets[node.target].region, self.judge.objective
-        rows = jacobian(self.network, low, high, objective.rows[aim.target])
-        if aim.column is None:
-            value = min(float(self.judge.of_target(aim.target).norms(rows)[1][0, 0]), node.bound)
-        else:
-            value = min(float(self._measure(rows, aim)[0]), node.bound)
-        pattern = np.where(low[0], 1, -1).astype(np.int8)
-        decided = interior(
-            self.network, region, pattern, objective.differences(aim.target), objective.directions, solver=self.solver
-        )  # fmt: skip
+        return masks_of(node.known[0][None], node.known[1][None], node.signs[None])
+
+    def _settle_cell(self, node: Node, value: float) -> tuple[Closed, Witness | None]:
+        """A cell that floats leave open: its norm `value` if it is full, nothing if it is proved not to be."""
+        objective, region = self.judge.objective, self.targets[node.target].region
+        pattern = np.where(self._masks(node)[0][0], 1, -1).astype(np.int8)
+        rows = objective.differences(self.aims[node.target].target)
+        decided = interior(self.network, region, pattern, rows, objective.directions, solver=self.solver)
         if decided.empty:
             return Closed(-inf), None
         witness = None if decided.point is None else self.judge.best(region.clip(decided.point)[None], -inf)
-        settled = witness is not None and value <= witness.value * (1.0 + self.tolerance)
+        settled = witness is not None and self.discards(value, witness.value)
         return Closed(value, stuck=not settled), witness
 
     def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
-        return self._settle_cell(node)
+        return self._settle_cell(node, node.bound)

@@ -15,8 +15,8 @@ STARTS, SURVIVORS, ROUNDS = 1024, 12, 12
 def climb(judge: Judge, *, seed: int = 0, seconds: float = 1.0) -> Witness | None:
     """The best verified witness found by random points, corners of the bounding box and random moves from the best of them.
 
-    Norms are constant on cells, so there is no gradient to follow: each round moves every survivor in random directions, by random shares of
-    the region's width, and keeps the steepest.
+    Norms are constant on cells, so there is no gradient to follow: each round moves every survivor in random directions, by random shares
+    of the region's width, and keeps the steepest.
     """
     generator, end = np.random.default_rng(seed), time.monotonic() + seconds
     points = _starts(judge.region, generator)
@@ -26,7 +26,11 @@ def climb(judge: Judge, *, seed: int = 0, seconds: float = 1.0) -> Witness | Non
         points, values = _survivors(points, values)
         if time.monotonic() >= end:
             break
-        steps = width * generator.uniform(-1.0, 1.0, (32, len(points), points.shape[1])) * 2.0 ** -generator.integers(0, 8, (32, len(points), 1))
+        steps = (
+            width
+            * generator.uniform(-1.0, 1.0, (32, len(points), points.shape[1]))
+            * 2.0 ** -generator.integers(0, 8, (32, len(points), 1))
+        )
         sparse = generator.random(steps.shape) < 2.0 ** -generator.integers(0, 4, (32, len(points), 1))
         moved = judge.region.clip((points + steps * sparse).reshape(-1, points.shape[1]))
         new = judge.norms_at(moved)
@@ -38,7 +42,10 @@ def _starts(region: Region, generator: np.random.Generator) -> Array:
     lower, upper = region.bounding_box()
     n = len(lower)
     low, high = np.where(np.isfinite(lower), lower, -1.0), np.where(np.isfinite(upper), upper, 1.0)
-    low, high = np.where(np.isfinite(upper) & ~np.isfinite(lower), upper - 2.0, low), np.where(np.isfinite(lower) & ~np.isfinite(upper), lower + 2.0, high)
+    low, high = (
+        np.where(np.isfinite(upper) & ~np.isfinite(lower), upper - 2.0, low),
+        np.where(np.isfinite(lower) & ~np.isfinite(upper), lower + 2.0, high),
+    )
     inside = generator.uniform(low, high, (STARTS, n))
     corners = np.where(generator.random((STARTS, n)) < 0.5, low, high)
     parts = [(0.5 * low + 0.5 * high)[None], inside, corners]
