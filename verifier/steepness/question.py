@@ -14,7 +14,7 @@ import numpy as np
 from problems.maps import Array
 from solvers import SolverError
 from verifier import leaf
-from verifier.bounds import Linear, Propagation, backward, upper_bound
+from verifier.bounds import Layout, Linear, Propagation, backward, upper_bound
 from verifier.bounds.jacobian import Jacobian, jacobian, masks_of
 from verifier.bounds.quadratic import QuadraticBound
 from verifier.bounds.stack import Stack, stack_of
@@ -60,10 +60,13 @@ class Steepness(PiecewiseQuestion):
     open_at_root: int = 0
     stack: Stack | None = None
     _bounds: dict[int, QuadraticBound] = field(default_factory=dict)
+    _layer_of: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.splitting = "neuron"
+        self.splitting, self.condenses = "neuron", False  # patterns are those of the network, as the exact decisions need them
         super().__post_init__()
+        layout = Layout.of(self.network)
+        self._layer_of = np.repeat(layout.relus, [part.stop - part.start for part in layout.slices])
         self.stack = stack_of(self.network)
 
     @property
@@ -77,7 +80,7 @@ class Steepness(PiecewiseQuestion):
         if self.bounded:
             return self.covering(range(len(self.aims)), 0.0)
         lower, upper = self.targets[0].region.bounding_box()
-        h = self.layout.neurons
+        h = self.network.neurons
         known = np.full(h, -inf), np.full(h, inf)
         return [Node(lower, upper, np.zeros(h, np.int8), aim, known) for aim in range(len(self.aims))]
 
@@ -97,6 +100,9 @@ class Steepness(PiecewiseQuestion):
 
     def _batch_key(self, target: int) -> tuple[int, int, bool]:
         return 0, 0, True  # all aims look at one region: their pieces share a batch
+
+    def _batch_size(self, target: int) -> int:
+        return 1 << 30  # what the search opens at a time is few, and all roots are one piece
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         roots = not any(node.depth for node in nodes)
@@ -125,7 +131,7 @@ class Steepness(PiecewiseQuestion):
 
     def _bound_by_forms(self, node: Node, low: Array, high: Array, parameter: float) -> None:
         """The quadratic bound, and what `branch` and `close` need to know."""
-        state, scores = node.hints.get("state"), np.zeros(self.layout.neurons)
+        state, scores = node.hints.get("state"), np.zeros(self.network.neurons)
         open_neurons = high & ~low
         if self.stack is not None and open_neurons.any() and not self.discards(node.bound, parameter):
             value, state, scores = self._forms(node.target).bound(
@@ -133,7 +139,10 @@ class Steepness(PiecewiseQuestion):
             )  # fmt: skip
             node.bound = min(node.bound, value)
         scores = np.where(open_neurons, scores + 1e-300, -1.0)
-        node.hints = {"state": state, "neuron": int(scores.argmax()) if open_neurons.any() else -1}
+        chosen = int(scores.argmax()) if open_neurons.any() else -1
+        # Bounds are as tight as they get without another decision: "split", see `PiecewiseQuestion.propagate`.
+        last = self.network.relus[-1] if self.network.relus else 0
+        node.hints = {"state": state, "neuron": chosen, "layer": int(self._layer_of[chosen]) if chosen >= 0 else 0, "split": last}
 
     def _forms(self, target: int) -> QuadraticBound:
         if target not in self._bounds:
