@@ -12,6 +12,7 @@ from math import inf
 import numpy as np
 
 from problems.maps import Array
+from problems.regions import Ball, Box
 from solvers import SolverError
 from verifier import leaf
 from verifier.bounds import Layout, Linear, Propagation, backward, upper_bound
@@ -22,6 +23,7 @@ from verifier.piecewise import PiecewiseQuestion
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.steepness.exact_cell import interior
+from verifier.steepness.inside import inside
 from verifier.steepness.judge import Judge
 from verifier.steepness.norms import vector_norms
 
@@ -231,7 +233,7 @@ class Steepness(PiecewiseQuestion):
         pieces = self.propagate([node], 0.0, fresh=False)
         if pieces.empty[0]:
             return None
-        cell = leaf.sign_rows(pieces, node.signs)
+        region, cell = self.targets[node.target].region, leaf.sign_rows(pieces, node.signs)
         rows = self.judge.objective.differences(self.aims[node.target].target)
         if len(rows):
             tops = leaf.output_rows(backward(pieces, len(self.network.nodes) - 1, rows[None]))
@@ -239,9 +241,12 @@ class Steepness(PiecewiseQuestion):
         middle = 0.5 * pieces.lower[0] + 0.5 * pieces.upper[0]
         if not len(cell.offsets):
             return middle
+        if isinstance(region, Box) or (isinstance(region, Ball) and region.norm == inf):
+            empty, point = inside(cell.matrix, cell.offsets, pieces.lower[0], pieces.upper[0])
+            return None if empty else (middle if point is None else point)
         try:
             solution = leaf.largest_smallest_row(
-                self.targets[node.target].region.lift(with_norm=False), pieces.lower[0], pieces.upper[0],
+                region.lift(with_norm=False), pieces.lower[0], pieces.upper[0],
                 leaf.Cell(np.zeros((0, len(middle))), np.zeros(0)), cell, solver=self.solver, time_limit=leaf.time_left(budget),
             )  # fmt: skip
         except SolverError:
