@@ -30,7 +30,7 @@ def holds(network: Network, region: Box | Ball, of: str, norm: float, value: flo
     assert all(bound >= bracket.lower * (1 - 1e-9) for bound in bracket.stats["bounds"].values())
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     seed=st.integers(0, 10**6),
     norm=st.sampled_from(NORMS),
@@ -61,13 +61,13 @@ def test_the_mixed_integer_program_agrees(seed: int, of: str, norm: float) -> No
     holds(network, region, of, norm, searched.upper, method="milp")
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10**6), of=st.sampled_from(OBJECTIVES), norm=st.sampled_from(NORMS))
 def test_no_point_is_steeper_than_the_upper_end(seed: int, of: str, norm: float) -> None:
     """Differences over short segments inside a ball, on a network too large for brute force, whatever time was given."""
     network = random_network(seed, (5, 12, 10, 3))
     region = Ball(np.zeros(5), 0.5, 2)
-    bracket = lipschitz(network, region, input_norm=norm, of=of, timeout=0.5)
+    bracket = lipschitz(network, region, input_norm=norm, of=of, method="search", timeout=0.5)
     generator = np.random.default_rng(seed)
     x = region.clip(generator.uniform(-0.5, 0.5, (2000, 5)))
     y = region.clip(x + generator.standard_normal((2000, 5)) * 1e-3)
@@ -133,7 +133,8 @@ def test_a_kink_at_the_end_of_a_large_range(scale: float, method: str) -> None:
     norm = inf if method == "milp" else 2
     holds(network, Box(np.zeros(1), np.array([1 + 1 / scale])), "output:0", norm, scale, method=method)
     flat = lipschitz(network, Box(np.zeros(1), np.ones(1)), input_norm=norm, of="output:0", method=method)
-    assert (flat.lower, flat.upper) == (0.0, 0.0)
+    assert flat.lower == 0.0
+    assert flat.upper <= (1e-12 * scale if method == "milp" else 0.0)  # a program's bound carries the rounding of its rows
 
 
 @pytest.mark.parametrize("method", ["auto", "cells", "search"])

@@ -6,14 +6,19 @@ from math import inf
 import numpy as np
 
 from problems.maps import Array
+from problems.regions import Ball
+from verifier.bounds.jacobian import Jacobian
 from verifier.bracket import Status
 from verifier.enumeration import stream_batches
 from verifier.search.budget import Budget
 from verifier.search.question import Witness
 from verifier.steepness.exact_cell import interior
-from verifier.steepness.judge import Judge
+from verifier.steepness.judge import MOST_CHECKS, Judge
+from verifier.steepness.norms import vector_norms
+from verifier.steepness.objective import Objective
 
-BATCH = 4096
+# Cells per batch; few where each takes a conic program, so that the budget is looked at in time.
+BATCH, FEW = 4096, 32
 
 
 @dataclass(eq=False)
@@ -41,7 +46,8 @@ def enumerate_cells(
     witness: one to begin with. tolerance: norms above the lower end by no more than this share need no decision.
     """
     result = Cells(witness)
-    stream = stream_batches(judge.network, judge.region, budget=budget, size=BATCH)
+    size = FEW if isinstance(judge.region, Ball) and judge.region.norm == 2 else BATCH
+    stream = stream_batches(judge.network, judge.region, budget=budget, size=size)
     try:
         for batch in stream:
             result.cells += int(batch.certified.sum())
@@ -59,8 +65,17 @@ def enumerate_cells(
 def _weigh(judge: Judge, patterns: Array, points: Array, certified: Array, result: Cells, tolerance: float, solver: str) -> None:
     """Take a batch of patterns (m, h) with points (m, n) into the result."""
     objective, active = judge.objective, patterns > 0
-    upper = objective.norms(objective.jacobian(judge.network, active, active))[1]  # (m, T)
-    _offer(judge, points[certified], result)
+    rows = objective.jacobian(judge.network, active, active)
+    lower, upper = _norms(objective, rows, result.lower)  # (m, T) each
+    if objective.label is not None:
+        _offer(judge, points[certified], result)
+    else:
+        steepest = np.argsort(-np.where(certified, lower.max(axis=1), -inf), kind="stable")[:MOST_CHECKS]
+        for cell in steepest[certified[steepest]]:
+            if lower[cell].max() <= result.lower:
+                break
+            witness = judge.check(points[cell])
+            result.witness = witness if witness is not None and witness.value > result.lower else result.witness
     # From the steepest down: only what exceeds the lower end has to be decided, and each decision may raise that.
     order = np.argsort(-upper, axis=None, kind="stable")
     for position in order:
@@ -69,13 +84,13 @@ def _weigh(judge: Judge, patterns: Array, points: Array, certified: Array, resul
         if value <= max(result.lower * (1.0 + tolerance), result.upper):
             result.upper = max(result.upper, value)
             return
-        rows = objective.differences(target)
-        if certified[cell] and not len(rows):
+        ahead = objective.differences(target)
+        if certified[cell] and not len(ahead):
             _offer(judge, points[cell][None], result)
             if value <= result.lower * (1.0 + tolerance):
                 result.upper = max(result.upper, value)
                 return
-        decided = interior(judge.network, judge.region, patterns[cell], rows, objective.directions, solver=solver)
+        decided = interior(judge.network, judge.region, patterns[cell], ahead, objective.directions, solver=solver)
         if decided.empty:
             continue
         if decided.point is not None:
@@ -83,6 +98,21 @@ def _weigh(judge: Judge, patterns: Array, points: Array, certified: Array, resul
         result.upper = max(result.upper, value)
         if value > result.lower * (1.0 + tolerance):
             result.doubtful += 1
+
+
+def _norms(objective: Objective, rows: Jacobian, least: float) -> tuple[Array, Array]:
+    """`objective.norms`, but where the Frobenius norm of a matrix is at most `least` that one will do: (-inf, Frobenius norm)."""
+    if not (objective.is_matrix and objective.input_norm == objective.output_norm == 2):
+        return objective.norms(rows)
+    flat = rows.centre[:, :, objective.directions.free].reshape(len(rows.centre), -1)
+    _, upper = vector_norms(flat, rows.radius[:, :, objective.directions.free].reshape(flat.shape), 2)
+    lower, upper = np.full((len(flat), 1), -inf), upper[:, None]
+    steep = np.flatnonzero(upper[:, 0] > least)
+    for part in np.array_split(steep[np.argsort(-upper[steep, 0])], max(1, len(steep) // 256)):
+        chosen = part[upper[part, 0] > max(least, float(lower.max()))]
+        if len(chosen):
+            lower[chosen], upper[chosen] = objective.norms(Jacobian(rows.centre[chosen], rows.radius[chosen]))
+    return lower, upper
 
 
 def _offer(judge: Judge, points: Array, result: Cells) -> None:

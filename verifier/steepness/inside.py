@@ -28,10 +28,9 @@ def inside(matrix: Array, offsets: Array, lower: Array, upper: Array) -> tuple[b
     scale = np.ldexp(1.0, -np.clip(np.frexp(size)[1], -1000, 1000))
     size = size * scale
     low, high = np.append(lower[wide], -2.0), np.append(upper[wide], 1.0)
-    polytope = dense.Polytope(
-        np.ascontiguousarray(np.column_stack([rows * scale[:, None], -size])), fixed * scale, (lost * scale + SMALLEST) * (1.0 + 4.0 * UNIT),
-        4.0 * size, low, high, np.maximum(np.abs(low), np.abs(high)),
-    )  # fmt: skip
+    matrix = np.ascontiguousarray(np.column_stack([rows * scale[:, None], -size]))
+    errors = (lost * scale + SMALLEST) * (1.0 + 4.0 * UNIT)
+    polytope = dense.Polytope(matrix, fixed * scale, errors, 4.0 * size, low, high, np.maximum(np.abs(low), np.abs(high)))
     middle = np.append(0.5 * low[:-1] + 0.5 * high[:-1], -1.75)
     slack = polytope.rows @ middle + polytope.offsets
     room, objective = dense.room_for(n + 1, len(rows)), np.append(np.zeros(n), 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 from problems import readers
 from problems.errors import InputError, RegionError
 from problems.network import Network
-from problems.regions import Box
+from problems.regions import Ball, Box
 from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Bracket, Status
@@ -22,12 +22,14 @@ from verifier.steepness.directions import Directions
 from verifier.steepness.judge import Judge
 from verifier.steepness.objective import Objective, objective_of
 from verifier.steepness.question import Steepness, aims_of
-from verifier.steepness.sampling import climb
+from verifier.steepness.sampling import climb, sample
 
 METHODS = ("auto", "cells", "search", "milp")
 # Enumeration comes first where there can be no more cells than this (Zaslavsky's bound for all open neurons), and is given up for the
 # search after so many cells: a compiled enumeration passes through them in about a second.
 CELLS_POSSIBLE, CELLS_AT_ONCE = 2.0**22, 2**16
+# In balls of the 2-norm cells take conic programs, thousands of times the work.
+CELLS_POSSIBLE_IN_BALLS = 2.0**10
 
 
 def lipschitz(
@@ -107,16 +109,17 @@ class _Run:
 
     def answer(self, method: str) -> Bracket:
         self.bounds["norm_product"] = norm_product(self.network, self.objective)
-        self.search.offer(self._first_witness())
+        few = method == "cells" or (method == "auto" and self._few_cells())
+        self.search.offer(sample(self.judge, seed=self.seed) if few else self._first_witness())
+        self.question.root_iterations = 0 if few else self.question.root_iterations
         self._root()
         if method == "milp":
             return self._as_program()
-        if method != "cells" and (self._closed() or (method == "auto" and not self._few_cells())):
-            method = "search"
-        if method in ("auto", "cells"):
+        if few and (method == "cells" or not self._closed()):
             self._enumerate(inf if method == "cells" else CELLS_AT_ONCE)
             if method == "cells" or self._closed() or self.budget.exceeded():
                 return self._bracket("cells")
+            self.search.offer(self._first_witness())
         self.status = self.search.run(self.budget, self.progress)
         return self._bracket("search")
 
@@ -158,9 +161,10 @@ class _Run:
 
     def _few_cells(self) -> bool:
         """Whether enumeration comes first: by the number of cells that so many hyperplanes can cut out of so many dimensions."""
-        open_neurons, dimension = self.question.open_at_root, self.objective.directions.dimension
+        open_neurons, dimension = self.question.open_at_first_sight(), self.objective.directions.dimension
         total = sum(comb(open_neurons, j) for j in range(min(dimension, open_neurons) + 1))
-        return total <= CELLS_POSSIBLE
+        round_region = isinstance(self.region, Ball) and self.region.norm == 2
+        return total <= (CELLS_POSSIBLE_IN_BALLS if round_region else CELLS_POSSIBLE)
 
     def _enumerate(self, most: float) -> None:
         self.cells = enumerate_cells(

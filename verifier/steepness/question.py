@@ -51,7 +51,7 @@ class Steepness(PiecewiseQuestion):
     """The largest norm of `judge.objective` over the full cells of a region; one (empty) target per aim, splitting is "neuron".
 
     tolerance: relative gap at which the bracket is closed; solver: for the programs of pieces. After the roots are bounded, interval is
-    the interval bound of the whole region and open_at_root the number of neurons that it leaves open.
+    the interval bound of the whole region.
     """
 
     judge: Judge = None  # type: ignore[assignment]  # required; the base class has defaults before it
@@ -59,7 +59,6 @@ class Steepness(PiecewiseQuestion):
     tolerance: float = 1e-6
     solver: str = "auto"
     interval: float = 0.0
-    open_at_root: int = 0
     stack: Stack | None = None
     _bounds: dict[int, QuadraticBound] = field(default_factory=dict)
     _layer_of: Array = field(init=False)
@@ -76,6 +75,15 @@ class Steepness(PiecewiseQuestion):
         """Whether the region is."""
         lower, upper = self.targets[0].region.bounding_box()
         return bool(np.isfinite(lower).all() and np.isfinite(upper).all())
+
+    def open_at_first_sight(self) -> int:
+        """How many neurons plain bounds of the whole region leave open."""
+        if not self.bounded:
+            return self.network.neurons
+        lower, upper = self.piece_box(0, 0.0)
+        root = Node(lower, upper, np.zeros(self.network.neurons, np.int8))
+        low, high = masks_of(*self.propagate([root], 0.0, fresh=True).neuron_bounds())
+        return int((high & ~low).sum())
 
     def roots(self, budget: Budget) -> list[Node]:
         self.deadline = budget.deadline
@@ -129,7 +137,6 @@ class Steepness(PiecewiseQuestion):
             self._bound_by_forms(node, low[k], high[k], parameter)
         if roots:
             self.interval = float(values.max())
-            self.open_at_root = int((high[0] & ~low[0]).sum())
 
     def _bound_by_forms(self, node: Node, low: Array, high: Array, parameter: float) -> None:
         """The quadratic bound, and what `branch` and `close` need to know."""
