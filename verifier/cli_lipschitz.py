@@ -34,6 +34,7 @@ def run(options: Namespace, output: Output, network: str, everywhere: dict[str, 
         "bounds": stats["bounds"],
         "method": stats["method"],
         "cells": stats["cells"],
+        "kernel_seconds": stats["kernel_seconds"],
         "semantics": bracket.semantics,
     }
     output.answer(record | ({"claimed": stats["claimed"]} if "claimed" in stats else {}), _text(bracket))

@@ -17,6 +17,7 @@ are improved along with the multipliers; output norm 1 likewise, over its sign v
 stack's last form. Rounding: see `kernel_quadratic.climb`; every form is enlarged by an a-priori bound of its error before it is used.
 """
 
+import time
 from dataclasses import dataclass, field
 from math import inf
 
@@ -41,13 +42,14 @@ class Multipliers:
 class QuadraticBound:
     """The bound for rows.J measured from input_norm to output_norm; with output_norm inf there is one row.
 
-    stack: the network; rows (S, K) as in `Stack.with_rows`.
+    stack: the network; rows (S, K) as in `Stack.with_rows`. seconds: spent in compiled code so far.
     """
 
     stack: Stack
     rows: Array
     input_norm: float
     output_norm: float
+    seconds: float = 0.0
     _chain: Stack = field(init=False)
     _flat: Array = field(init=False)
     _sizes: Array = field(init=False)
@@ -78,6 +80,7 @@ class QuadraticBound:
         weigh = self.input_norm == inf or (many and self.output_norm == 1 and len(self.rows) > 1)
         share = self.output_norm == 1 and not many and len(self.rows) > 1
         relative = gamma(self._chain.operations + int(self._sizes.max()) + 8)
+        began = time.perf_counter()
         scores, gains = np.zeros(len(neurons)), np.zeros((len(neurons), int(self._sizes.max())))
         with np.errstate(all="ignore"):
             if start is None:
@@ -95,6 +98,7 @@ class QuadraticBound:
                 value = self._read(form, error, weights if weigh else np.ones(1), shares if share else np.ones(1)) if worked else inf
             except (np.linalg.LinAlgError, ValueError):  # numbers that overflow leave nothing to factorise
                 value = inf
+        self.seconds += time.perf_counter() - began
         by_neuron = np.zeros(len(low))
         by_neuron[neurons[real]] = scores[real]
         return value, Multipliers(multipliers, weights, shares), by_neuron

@@ -24,7 +24,7 @@ BATCH, FEW = 4096, 32
 @dataclass(eq=False)
 class Cells:
     """The outcome: bracket [witness, upper] over the cells seen; complete: whether these are all; cells: how many are certified full;
-    doubtful: patterns whose interior nothing settled; stopped: why it ended early."""
+    doubtful: patterns whose interior nothing settled; stopped: why it ended early; kernel_seconds: in compiled code."""
 
     witness: Witness | None
     upper: float = -inf
@@ -32,6 +32,7 @@ class Cells:
     cells: int = 0
     doubtful: int = 0
     stopped: Status | None = None
+    kernel_seconds: float = 0.0
 
     @property
     def lower(self) -> float:
@@ -56,6 +57,7 @@ def enumerate_cells(
                 break
     except KeyboardInterrupt:
         result.stopped = Status.INTERRUPTED
+    result.kernel_seconds = stream.kernel_seconds
     result.complete = stream.complete and result.stopped is None
     if not result.complete and result.stopped is None:
         result.stopped = budget.exceeded()

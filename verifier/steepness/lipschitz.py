@@ -59,7 +59,7 @@ def lipschitz(
     norm of the gradient at the witness, a point that lies, in exact arithmetic, inside a full cell. tolerance: relative gap at which
     to stop. timeout in seconds, memory in GB: when they end the bracket reached is returned. stats: `bounds` lists the norm product, the
     interval bound, the quadratic bound of the whole region ("relaxation") and the search's; `method`, `cells` (of an enumeration),
-    `opened` (pieces of a search), and for method "milp" `claimed`, the solver's own unproved value.
+    `opened` (pieces of a search), `kernel_seconds` (in compiled code), and for method "milp" `claimed`, the solver's own unproved value.
 
     method: "auto" starts with the bounds of the whole region, enumerates where cells are few, and searches elsewhere; "cells" enumerates,
     "search" searches, "milp" poses the question as mixed-integer programs (norms 1 and inf), as an independent check.
@@ -83,7 +83,7 @@ def lipschitz(
     if objective.directions.dimension <= 0:
         point = np.clip(0.0, *where.bounding_box())
         nothing = dict.fromkeys(("norm_product", "interval", "relaxation", "search"), 0.0)
-        stats = {"method": method, "bounds": nothing, "opened": 0, "bounded": 0, "cells": None}
+        stats = {"method": method, "bounds": nothing, "opened": 0, "bounded": 0, "cells": None, "kernel_seconds": 0.0}
         return Bracket("max", 0.0, 0.0, Status.CLOSED, where.clip(point), "real", budget.elapsed, stats, ("The region is one point.",))
     with np.errstate(over="ignore", invalid="ignore"):
         return _Run(net, where, objective, budget, solver=solver, tolerance=tolerance, seed=seed, progress=progress).answer(method)
@@ -186,6 +186,7 @@ class _Run:
             "bounded": self.search.bounded,
         }
         stats["cells"] = None if self.cells is None else self.cells.cells
+        stats["kernel_seconds"] = self.question.kernel_seconds + (0.0 if self.cells is None else self.cells.kernel_seconds)
         low, high = self.region.bounding_box()
         point = self.region.clip(np.clip(0.0, low, high)) if witness is None else witness.point
         upper = max(self.upper, lower)

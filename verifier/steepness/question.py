@@ -5,6 +5,7 @@ with the derivatives that the piece's pre-activation bounds allow. A piece is cu
 bound. A piece whose decided neurons no point of the region satisfies is discarded by a linear program; one with no open neuron is a cell.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -59,6 +60,7 @@ class Steepness(PiecewiseQuestion):
     tolerance: float = 1e-6
     solver: str = "auto"
     interval: float = 0.0
+    program_seconds: float = 0.0
     stack: Stack | None = None
     _bounds: dict[int, QuadraticBound] = field(default_factory=dict)
     _layer_of: Array = field(init=False)
@@ -75,6 +77,11 @@ class Steepness(PiecewiseQuestion):
         """Whether the region is."""
         lower, upper = self.targets[0].region.bounding_box()
         return bool(np.isfinite(lower).all() and np.isfinite(upper).all())
+
+    @property
+    def kernel_seconds(self) -> float:
+        """Time in compiled code so far: bounds and programs of pieces."""
+        return self.program_seconds + sum(bound.seconds for bound in self._bounds.values())
 
     def open_at_first_sight(self) -> int:
         """How many neurons plain bounds of the whole region leave open."""
@@ -249,7 +256,9 @@ class Steepness(PiecewiseQuestion):
         if not len(cell.offsets):
             return middle
         if isinstance(region, Box) or (isinstance(region, Ball) and region.norm == inf):
+            began = time.perf_counter()
             empty, point = inside(cell.matrix, cell.offsets, pieces.lower[0], pieces.upper[0])
+            self.program_seconds += time.perf_counter() - began
             return None if empty else (middle if point is None else point)
         try:
             solution = leaf.largest_smallest_row(
