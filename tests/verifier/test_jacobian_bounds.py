@@ -18,7 +18,7 @@ from verifier.bounds.quadratic import QuadraticBound
 from verifier.bounds.stack import stack_of
 from verifier.steepness.directions import Directions
 from verifier.steepness.exact_cell import exact_rows, interior, locate
-from verifier.steepness.inside import inside
+from verifier.steepness.inside import Inside
 from verifier.steepness.judge import Judge
 from verifier.steepness.objective import objective_of
 
@@ -200,7 +200,8 @@ def test_inside_agrees_with_a_general_program(seed: int) -> None:
     generator = np.random.default_rng(seed)
     matrix, offsets = generator.standard_normal((8, 3)), generator.standard_normal(8) + 0.2
     lower, upper = np.array([-1.0, 0.5, -2.0]), np.array([1.0, 0.5, 3.0])
-    empty, point = inside(matrix, offsets, lower, upper)
+    part = Inside(matrix, offsets, lower, upper)
+    empty, point = part.empty, part.point
     best = -linprog(
         np.array([0.0, 0.0, 0.0, -1.0]), A_ub=np.column_stack([-matrix, np.ones(8)]), b_ub=offsets,
         bounds=[*zip(lower, upper, strict=True), (None, 10.0)],

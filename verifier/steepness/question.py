@@ -24,11 +24,13 @@ from verifier.piecewise import PiecewiseQuestion
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
 from verifier.steepness.exact_cell import interior
-from verifier.steepness.inside import inside
+from verifier.steepness.inside import Inside
 from verifier.steepness.judge import Judge
 from verifier.steepness.norms import vector_norms
 
 ROOT_STEPS, CHILD_STEPS = 60, 8
+# Open neurons per piece whose signs are tried by programs.
+FORCED = 16
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,14 @@ class Steepness(PiecewiseQuestion):
         chosen = int(scores.argmax()) if open_neurons.any() else -1
         # Bounds are as tight as they get without another decision: "split", see `PiecewiseQuestion.propagate`.
         last = self.network.relus[-1] if self.network.relus else 0
-        node.hints = {"state": state, "neuron": chosen, "layer": int(self._layer_of[chosen]) if chosen >= 0 else 0, "split": last}
+        node.hints = {
+            "state": state,
+            "neuron": chosen,
+            "layer": int(self._layer_of[chosen]) if chosen >= 0 else 0,
+            "split": last,
+            "scores": scores,
+            "changed": last,
+        }
 
     def _forms(self, target: int) -> QuadraticBound:
         if target not in self._bounds:
@@ -216,9 +225,14 @@ class Steepness(PiecewiseQuestion):
     # Splitting and closing.
 
     def branch(self, node: Node) -> list[Node]:
+        if node.hints["neuron"] >= 0 and node.signs[node.hints["neuron"]]:
+            # Decided since: nothing to split, but the piece is narrower than it was when it was bounded.
+            child = Node(node.lower, node.upper, node.signs, node.target, node.known, depth=node.depth + 1)
+            child.hints = {"split": node.hints["changed"], "state": node.hints["state"]}
+            return [child]
         children = self._decide(node)
         for child in children:
-            child.hints["state"] = node.hints["state"]
+            child.hints["state"], child.hints["split"] = node.hints["state"], min(node.hints["layer"], node.hints["changed"])
         return children
 
     def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
@@ -257,9 +271,11 @@ class Steepness(PiecewiseQuestion):
             return middle
         if isinstance(region, Box) or (isinstance(region, Ball) and region.norm == inf):
             began = time.perf_counter()
-            empty, point = inside(cell.matrix, cell.offsets, pieces.lower[0], pieces.upper[0])
+            part = Inside(cell.matrix, cell.offsets, pieces.lower[0], pieces.upper[0])
+            if not part.empty:
+                self._force(node, pieces, part)
             self.program_seconds += time.perf_counter() - began
-            return None if empty else (middle if point is None else point)
+            return None if part.empty else (middle if part.point is None else part.point)
         try:
             solution = leaf.largest_smallest_row(
                 region.lift(with_norm=False), pieces.lower[0], pieces.upper[0],
@@ -270,6 +286,19 @@ class Steepness(PiecewiseQuestion):
         if solution.proves_infeasible or -solution.safe_bound < 0.0:
             return None
         return middle if solution.x is None else solution.x[: len(middle)]
+
+    def _force(self, node: Node, pieces: Propagation, part: Inside) -> None:
+        """Decide open neurons that add most to the bound and have one sign only where the decided ones have theirs."""
+        scores = node.hints["scores"]
+        tried = np.argsort(-scores, kind="stable")[:FORCED]
+        tried = tried[scores[tried] > 0.0]
+        both = np.zeros((2, self.network.neurons), np.int8)
+        both[0, tried], both[1, tried] = 1, -1
+        for signs, forced in zip(both, (-1, 1), strict=True):
+            rows = leaf.sign_rows(pieces, signs)  # in the order of the neurons
+            decided = np.sort(tried)[part.at_most_zero(rows.matrix, rows.offsets)]
+            node.signs[decided] = forced
+            node.hints["changed"] = min([node.hints["changed"], *self._layer_of[decided].tolist()])
 
     def _value(self, node: Node) -> float:
         """The norm of the one cell of a piece without open neurons, rounded up."""
