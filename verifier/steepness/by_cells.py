@@ -1,5 +1,6 @@
 """The steepest cell by enumeration: every pattern that is not proved empty counts for the upper end, verified points for the lower."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -17,6 +18,7 @@ from verifier.steepness.judge import MOST_CHECKS, Judge
 from verifier.steepness.norms import vector_norms
 from verifier.steepness.objective import Objective
 
+Excluded = Callable[[Array, int], bool]
 # Cells per batch; few where each takes a conic program, so that the budget is looked at in time.
 BATCH, FEW = 4096, 32
 
@@ -40,11 +42,20 @@ class Cells:
 
 
 def enumerate_cells(
-    judge: Judge, budget: Budget, *, tolerance: float, witness: Witness | None = None, most: float = inf, solver: str = "auto"
+    judge: Judge,
+    budget: Budget,
+    *,
+    tolerance: float,
+    excluded: Excluded,
+    witness: Witness | None = None,
+    most: float = inf,
+    solver: str = "auto",
 ) -> Cells:
     """Go through the cells of the judge's region; stops early, incomplete, after `most` cells or when the budget ends.
 
-    witness: one to begin with. tolerance: norms above the lower end by no more than this share need no decision.
+    witness: one to begin with. excluded(pattern, target): whether floats prove that no point of the pattern has the target's rival for
+    a top competitor; what they leave open is decided exactly. tolerance: norms above the lower end by no more than this share need no
+    decision.
     """
     result = Cells(witness)
     size = FEW if isinstance(judge.region, Ball) and judge.region.norm == 2 else BATCH
@@ -52,54 +63,80 @@ def enumerate_cells(
     try:
         for batch in stream:
             result.cells += int(batch.certified.sum())
-            _weigh(judge, batch.patterns, batch.points, batch.certified, result, tolerance, solver)
-            if result.cells > most:
+            weigh = _Weigh(judge, result, budget, tolerance, excluded, solver)
+            weigh.take(batch.patterns, batch.points, batch.certified)
+            if result.cells > most or weigh.late:
                 break
     except KeyboardInterrupt:
         result.stopped = Status.INTERRUPTED
     result.kernel_seconds = stream.kernel_seconds
-    result.complete = stream.complete and result.stopped is None
+    result.complete = stream.complete and result.stopped is None and not budget.exceeded()
     if not result.complete and result.stopped is None:
         result.stopped = budget.exceeded()
     return result
 
 
-def _weigh(judge: Judge, patterns: Array, points: Array, certified: Array, result: Cells, tolerance: float, solver: str) -> None:
-    """Take a batch of patterns (m, h) with points (m, n) into the result."""
-    objective, active = judge.objective, patterns > 0
-    rows = objective.jacobian(judge.network, active, active)
-    lower, upper = _norms(objective, rows, result.lower)  # (m, T) each
-    if objective.label is not None:
-        _offer(judge, points[certified], result)
-    else:
+@dataclass(eq=False)
+class _Weigh:
+    """Takes batches of cells into a result. late: the budget ended within a batch, whose other cells are not in the result."""
+
+    judge: Judge
+    result: Cells
+    budget: Budget
+    tolerance: float
+    excluded: Excluded
+    solver: str
+    late: bool = False
+
+    def take(self, patterns: Array, points: Array, certified: Array) -> None:
+        """Patterns (m, h) with points (m, n)."""
+        judge, result, objective = self.judge, self.result, self.judge.objective
+        rows = objective.jacobian(judge.network, patterns > 0, patterns > 0)
+        lower, upper = _norms(objective, rows, result.lower)  # (m, T) each
+        self._offer_steepest(lower, points, certified)
+        # From the steepest down: only what exceeds the lower end has to be decided, and each decision may raise that.
+        for position in np.argsort(-upper, axis=None, kind="stable"):
+            cell, target = divmod(int(position), upper.shape[1])
+            value = float(upper[cell, target])
+            if self._settled(value) or value <= result.upper:
+                result.upper = max(result.upper, value)
+                return
+            if self.budget.exceeded():
+                self.late = True
+                return
+            if not self._absent(patterns[cell], points[cell], bool(certified[cell]), target, value):
+                result.upper = max(result.upper, value)
+                result.doubtful += not self._settled(value)
+
+    def _settled(self, value: float) -> bool:
+        return value <= self.result.lower * (1.0 + self.tolerance)
+
+    def _offer_steepest(self, lower: Array, points: Array, certified: Array) -> None:
+        judge, result = self.judge, self.result
+        if judge.objective.label is not None:
+            _offer(judge, points[certified], result)
+            return
         steepest = np.argsort(-np.where(certified, lower.max(axis=1), -inf), kind="stable")[:MOST_CHECKS]
         for cell in steepest[certified[steepest]]:
             if lower[cell].max() <= result.lower:
-                break
+                return
             witness = judge.check(points[cell])
             result.witness = witness if witness is not None and witness.value > result.lower else result.witness
-    # From the steepest down: only what exceeds the lower end has to be decided, and each decision may raise that.
-    order = np.argsort(-upper, axis=None, kind="stable")
-    for position in order:
-        cell, target = divmod(int(position), upper.shape[1])
-        value = float(upper[cell, target])
-        if value <= max(result.lower * (1.0 + tolerance), result.upper):
-            result.upper = max(result.upper, value)
-            return
+
+    def _absent(self, pattern: Array, point: Array, certified: bool, target: int, value: float) -> bool:
+        """Whether it is proved that the pattern has no full cell on which the target counts; offers points on the way."""
+        judge, objective = self.judge, self.judge.objective
         ahead = objective.differences(target)
-        if certified[cell] and not len(ahead):
-            _offer(judge, points[cell][None], result)
-            if value <= result.lower * (1.0 + tolerance):
-                result.upper = max(result.upper, value)
-                return
-        decided = interior(judge.network, judge.region, patterns[cell], ahead, objective.directions, solver=solver)
-        if decided.empty:
-            continue
+        if certified and not len(ahead):
+            _offer(judge, point[None], self.result)
+            if self._settled(value):
+                return False
+        if len(ahead) and self.excluded(pattern, target):
+            return True
+        decided = interior(judge.network, judge.region, pattern, ahead, objective.directions, solver=self.solver)
         if decided.point is not None:
-            _offer(judge, judge.region.clip(decided.point)[None], result)
-        result.upper = max(result.upper, value)
-        if value > result.lower * (1.0 + tolerance):
-            result.doubtful += 1
+            _offer(judge, judge.region.clip(decided.point)[None], self.result)
+        return decided.empty
 
 
 def _norms(objective: Objective, rows: Jacobian, least: float) -> tuple[Array, Array]:

@@ -19,7 +19,9 @@ class Inside:
 
     def __init__(self, matrix: Array, offsets: Array, lower: Array, upper: Array) -> None:
         self.lower, self.upper, self.wide = lower, upper, lower < upper
-        self.empty, self.point, self.polytope = False, None, None
+        self.empty = False
+        self.point: Array | None = None
+        self.polytope: dense.Polytope | None = None
         rows, fixed, lost, size = self._restricted(matrix, offsets)
         idle = size == 0.0  # such rows say 0 > 0, and come from neurons that are constantly 0: they decide nothing
         rows, fixed, lost, size = rows[~idle], fixed[~idle], lost[~idle], size[~idle]
@@ -52,8 +54,9 @@ class Inside:
         if self.empty:
             return
         found = (room.point if answer == dense.OPEN else room.vertex)[:n]
-        self.point = self.lower.copy()
-        self.point[self.wide] = np.clip(found, low, high)
+        point = self.lower.copy()
+        point[self.wide] = np.clip(found, low, high)
+        self.point = point
         if answer == dense.OPEN and n:
             self.polytope = _polytope(rows, fixed, errors, size, low, high)
             self._inner = found.copy()

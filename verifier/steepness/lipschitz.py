@@ -28,6 +28,7 @@ METHODS = ("auto", "cells", "search", "milp")
 # Enumeration comes first where there can be no more cells than this (Zaslavsky's bound for all open neurons), and is given up for the
 # search after so many cells: a compiled enumeration passes through them in about a second.
 CELLS_POSSIBLE, CELLS_AT_ONCE = 2.0**22, 2**16
+SECONDS_AT_ONCE = 10.0
 # In balls of the 2-norm cells take conic programs, thousands of times the work.
 CELLS_POSSIBLE_IN_BALLS = 2.0**10
 
@@ -160,15 +161,25 @@ class _Run:
         return max(upper, self.lower)
 
     def _few_cells(self) -> bool:
-        """Whether enumeration comes first: by the number of cells that so many hyperplanes can cut out of so many dimensions."""
+        """Whether enumeration comes first: by the number of cells that so many hyperplanes can cut out of so many dimensions.
+
+        Not for margins on bounded regions: there every cell needs a program per competitor, and the search bounds them away.
+        """
+        if self.objective.label is not None and self.question.bounded:
+            return False
         open_neurons, dimension = self.question.open_at_first_sight(), self.objective.directions.dimension
         total = sum(comb(open_neurons, j) for j in range(min(dimension, open_neurons) + 1))
         round_region = isinstance(self.region, Ball) and self.region.norm == 2
         return total <= (CELLS_POSSIBLE_IN_BALLS if round_region else CELLS_POSSIBLE)
 
     def _enumerate(self, most: float) -> None:
+        budget = self.budget
+        if most < inf and self.question.bounded:  # something else is left to try
+            seconds = min(SECONDS_AT_ONCE, 0.3 * budget.remaining)
+            budget = Budget(seconds, budget.memory, budget.interrupt)
         self.cells = enumerate_cells(
-            self.judge, self.budget, tolerance=self.tolerance, witness=self.search.witness, most=most, solver=self.solver
+            self.judge, budget, tolerance=self.tolerance, excluded=self.question.excludes, witness=self.search.witness, most=most,
+            solver=self.solver,
         )  # fmt: skip
         self.search.offer(self.cells.witness)
         self.status = self.cells.stopped or (Status.CLOSED if self._closed() else Status.UNDECIDED)

@@ -246,7 +246,7 @@ class Steepness(PiecewiseQuestion):
         if self.discards(value, parameter):
             return Closed(value), None
         if self.bounded and (whole or node.signs.any()):
-            point = self._inside(node, budget)
+            point = self._inside(node, budget, self.aims[node.target].target)
             if point is None:
                 return Closed(-inf), None
             witness = self.judge.best(self.targets[node.target].region.clip(point)[None], parameter)
@@ -256,13 +256,22 @@ class Steepness(PiecewiseQuestion):
                     return Closed(value), witness
         return self._settle_cell(node, value) if whole else None
 
-    def _inside(self, node: Node, budget: Budget) -> Array | None:
+    def excludes(self, pattern: Array, target: int) -> bool:
+        """Whether floats prove that the target counts at no point of the pattern's (h,) cell."""
+        if not self.bounded:
+            return False
+        root = self.covering([target], 0.0)[0]  # for this, a target of the objective serves as an aim: its region is the same
+        node = Node(root.lower, root.upper, pattern.astype(np.int8), target, root.known)
+        node.hints = {"split": 0, "changed": 0, "scores": np.zeros(self.network.neurons)}
+        return self._inside(node, Budget(), target) is None
+
+    def _inside(self, node: Node, budget: Budget, target: int) -> Array | None:
         """A point that satisfies the relaxation of the decided neurons' signs, or None where it is proved that there is none."""
         pieces = self.propagate([node], 0.0, fresh=False)
         if pieces.empty[0]:
             return None
         region, cell = self.targets[node.target].region, leaf.sign_rows(pieces, node.signs)
-        rows = self.judge.objective.differences(self.aims[node.target].target)
+        rows = self.judge.objective.differences(target)
         if len(rows):
             tops = leaf.output_rows(backward(pieces, len(self.network.nodes) - 1, rows[None]))
             cell = leaf.Cell(np.concatenate([cell.matrix, tops.matrix]), np.concatenate([cell.offsets, tops.offsets]))
