@@ -132,6 +132,7 @@ class _Run:
         search = Search(whole, batch=1)
         search.offer(self.search.witness)
         self.status = search.run(self.budget, self.progress)
+        search.offer(whole.propose([], search.lower))  # the last piece's
         whole.close_sessions()
         self.search = search
         return self._bracket("milp", whole.summary())

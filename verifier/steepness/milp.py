@@ -110,7 +110,7 @@ class WholeProgram(Question):
             node.bound = -inf if solution.proves_infeasible else -solution.safe_bound
             if solution.x is not None:
                 values = solution.x[program.switches]
-                fraction = np.where(node.signs == 0, np.minimum(values, 1.0 - values), -1.0)
+                fraction = np.where(node.signs == 0, np.maximum(np.minimum(values, 1.0 - values), 0.0), -1.0)
                 if node.bound > parameter:
                     self._judge(solution.x)
             node.hints = {"fraction": fraction}

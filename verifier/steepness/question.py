@@ -117,10 +117,10 @@ class Steepness(PiecewiseQuestion):
 
     # Bounding.
 
-    def _batch_key(self, target: int) -> tuple[int, int, bool]:
-        return 0, 0, True  # all aims look at one region: their pieces share a batch
+    def _batch_key(self, node: Node) -> tuple[int, int, int, bool]:
+        return 0, node.model, 0, True  # all aims look at one region: their pieces share a batch
 
-    def _batch_size(self, target: int) -> int:
+    def _batch_size(self, node: Node) -> int:
         return 1 << 30  # what the search opens at a time is few, and all roots are one piece
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
@@ -227,7 +227,7 @@ class Steepness(PiecewiseQuestion):
     def branch(self, node: Node) -> list[Node]:
         if node.hints["neuron"] >= 0 and node.signs[node.hints["neuron"]]:
             # Decided since: nothing to split, but the piece is narrower than it was when it was bounded.
-            child = Node(node.lower, node.upper, node.signs, node.target, node.known, depth=node.depth + 1)
+            child = Node(node.lower, node.upper, node.signs, node.target, node.known, depth=node.depth + 1, model=node.model)
             child.hints = {"split": node.hints["changed"], "state": node.hints["state"]}
             return [child]
         children = self._decide(node)
@@ -261,7 +261,7 @@ class Steepness(PiecewiseQuestion):
         if not self.bounded:
             return False
         root = self.covering([target], 0.0)[0]  # for this, a target of the objective serves as an aim: its region is the same
-        node = Node(root.lower, root.upper, pattern.astype(np.int8), target, root.known)
+        node = Node(root.lower, root.upper, pattern.astype(np.int8), target, root.known, model=root.model)
         node.hints = {"split": 0, "changed": 0, "scores": np.zeros(self.network.neurons)}
         return self._inside(node, Budget(), target) is None
 
