@@ -151,7 +151,8 @@ class Steepness(PiecewiseQuestion):
         """The quadratic bound, and what `branch` and `close` need to know."""
         state, scores = node.hints.get("state"), np.zeros(self.network.neurons)
         open_neurons = high & ~low
-        if self.stack is not None and open_neurons.any() and not self.discards(node.bound, parameter):
+        wanted = open_neurons.any() and not self.discards(node.bound, parameter) and time.monotonic() < self.deadline
+        if self.stack is not None and wanted:
             value, state, scores = self._forms(node.target).bound(
                 low, high, state, steps=CHILD_STEPS if state is not None else ROOT_STEPS, enough=parameter * (1.0 + self.tolerance)
             )  # fmt: skip
