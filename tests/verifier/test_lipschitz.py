@@ -232,3 +232,14 @@ def test_reference_constants(shared_data) -> None:
             assert bracket.status.finished
             assert bracket.lower == pytest.approx(float(row[column]), rel=1e-6)
             assert bracket.upper == pytest.approx(float(row[column]), rel=2e-6)
+
+
+@pytest.mark.parametrize("method", ["cells", "search"])
+def test_a_norm_that_is_hard_per_cell_says_so(method: str) -> None:
+    """From inf to 2 with 14 inputs and outputs no cube is small enough to try all its corners."""
+    network = random_network(3, (14, 3, 14))
+    region = Box(np.full(14, -0.25), np.full(14, 0.25))
+    bracket = lipschitz(network, region, input_norm=inf, of="vector:2", method=method, timeout=30)
+    assert 0 < bracket.lower <= bracket.upper < 3 * bracket.lower
+    assert bracket.status is Status.UNDECIDED
+    assert any("hard" in note for note in bracket.notes)

@@ -190,7 +190,9 @@ class _Run:
         status = Status.CLOSED if self._closed() else self.status
         witness = self.search.witness
         lower = max(self.lower, 0.0)
-        notes = () if witness is not None else ("No point was verified to lie inside a cell; the lower end 0 holds of every network.",)
+        notes: tuple[str, ...] = ()
+        if witness is None:
+            notes = ("No point was verified to lie inside a cell; the lower end 0 holds of every network.",)
         stats: dict[str, Any] = {
             "method": method,
             "bounds": dict(self.bounds),
@@ -199,6 +201,10 @@ class _Run:
         }
         stats["cells"] = None if self.cells is None else self.cells.cells
         stats["kernel_seconds"] = self.question.kernel_seconds + (0.0 if self.cells is None else self.cells.kernel_seconds)
+        if status is Status.UNDECIDED and not self.objective.exact_per_cell:
+            notes += (
+                f"The norm of one cell is hard to compute exactly for {self.network.input_size} inputs: it is bounded on both sides.",
+            )
         low, high = self.region.bounding_box()
         point = self.region.clip(np.clip(0.0, low, high)) if witness is None else witness.point
         upper = max(self.upper, lower)
