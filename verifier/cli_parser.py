@@ -105,6 +105,7 @@ def build() -> Parser:
     _dro(commands)
     _attack(commands)
     _cells(commands)
+    _lipschitz(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -169,6 +170,18 @@ def _cells(commands: argparse._SubParsersAction) -> None:
     _region(parser)
     _everywhere(parser)
     parser.set_defaults(tolerance=1e-9)  # on the inscribed radius of a cell
+
+
+def _lipschitz(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("lipschitz", help="how steep can a network be, on a region or everywhere?")
+    _network(parser)
+    parser.add_argument("--input-norm", type=norm, required=True, metavar="1|2|inf", help="the norm in which inputs are measured")
+    text = "output:K, pair:K,Y (output K minus Y), margin:Y (the largest other output minus Y), vector:1|2|inf (all outputs, in that norm)"
+    parser.add_argument("--of", required=True, metavar="OF", help=text)
+    parser.add_argument("--method", choices=("auto", "cells", "search", "milp"), default="auto", help="how to find it (default auto)")
+    _data(parser, required=False)
+    _region(parser)
+    _everywhere(parser)
 
 
 def _audit(commands: argparse._SubParsersAction) -> None:

@@ -66,8 +66,8 @@ def waiting(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def narrowing() -> Iterator[Callable[[Any], None] | None]:
-    """A function to call with a `Search`: shows its bracket and its open pieces. None where nobody watches."""
+def narrowing(name: str = "largest violation") -> Iterator[Callable[[Any], None] | None]:
+    """A function to call with a `Search`: shows the bracket of what it looks for and its open pieces. None where nobody watches."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -77,7 +77,7 @@ def narrowing() -> Iterator[Callable[[Any], None] | None]:
         task = bar.add_task("bounding", total=None)
 
         def show(search: Any) -> None:
-            text = f"largest violation in [{search.lower:.6g}, {search.upper:.6g}], {search.open_pieces} pieces open"
+            text = f"{name} in [{search.lower:.6g}, {search.upper:.6g}], {search.open_pieces} pieces open"
             bar.update(task, description=text)
 
         yield show

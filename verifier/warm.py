@@ -16,6 +16,7 @@ from problems.regions.box import Box
 from problems.specification import robustness
 from verifier.enumeration.count import ready
 from verifier.robustness import verify
+from verifier.steepness.lipschitz import lipschitz
 
 
 def main() -> None:
@@ -33,6 +34,9 @@ def main() -> None:
     network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])
     verify(network, robustness(box, 0, 2), timeout=60.0, workers=1)
     ready()
+    for method in ("cells", "search"):
+        lipschitz(network, box, input_norm=inf, of="vector:1", method=method)
+        lipschitz(network, box, input_norm=1, of="pair:0,1", method=method)
     print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
 
 
