@@ -216,6 +216,12 @@ def _attack(options: Namespace, output: Output) -> None:
     output.answer(summary, f"accuracy {report.accuracy!r} at most, budget used {report.budget_used!r}; threat model: {report.threat_model}")
 
 
+def _tightness(options: Namespace, output: Output) -> None:
+    from verifier.cli_tightness import answer
+
+    answer(options, output, _network(options.network), _everywhere(options))
+
+
 def _audit(options: Namespace, output: Output) -> None:
     with counting("radii") as progress:
         audit = verifier.audit(
@@ -296,6 +302,7 @@ COMMANDS: dict[str, Callable[[Namespace, Output], None]] = {
     "dro": _dro,
     "attack": _attack,
     "cells": _cells,
+    "tightness": _tightness,
     "audit": _audit,
     "supports": _supports,
 }

@@ -68,6 +68,13 @@ def positive(text: str) -> float:
     return value
 
 
+def classes(text: str) -> list[int]:
+    """Class numbers separated by commas."""
+    if not re.fullmatch(r"\d+(,\d+)*", text, flags=re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class numbers such as 0,1")
+    return [int(part) for part in text.split(",")]
+
+
 def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number 1, 2, 3, ...")
@@ -105,6 +112,7 @@ def build() -> Parser:
     _dro(commands)
     _attack(commands)
     _cells(commands)
+    _tightness(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -169,6 +177,21 @@ def _cells(commands: argparse._SubParsersAction) -> None:
     _region(parser)
     _everywhere(parser)
     parser.set_defaults(tolerance=1e-9)  # on the inscribed radius of a cell
+
+
+def _tightness(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "tightness", help="is the Lipschitz bound on the worst expected margin attained? L, l, kappa* and how often"
+    )
+    _network(parser)
+    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the inputs")
+    parser.add_argument(
+        "--labels", type=classes, metavar="Y1,Y2,...", help="the labels that are present (default: those of --data, or all)"
+    )
+    _data(parser, required=False)
+    _region(parser)
+    parser.add_argument("--picture", metavar="FILE", help="draw the cells to FILE.svg or .png: two inputs, or the plane of three samples")
+    _everywhere(parser)
 
 
 def _audit(commands: argparse._SubParsersAction) -> None:
