@@ -29,6 +29,8 @@ from verifier.search.budget import Budget
 Progress = Callable[[str], None]
 # Patterns that floats leave open are decided in rational arithmetic up to this many neurons times inputs.
 _EXACT_SIZE = 4096
+# Cells of a bounded region with a smaller inscribed radius are not counted, as by `cells`.
+_THIN = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,8 @@ def audit_cells(
     try:
         if not state.where.bounded:
             infinity = slope_at_infinity(network, pairs, norm, state.where, budget=budget, tolerance=tolerance, seed=seed)
+        if infinity.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
         for batch in cells:
             state.visit(batch, budget)
             if progress is not None:
@@ -146,15 +150,16 @@ class _State:
                 if leaf is not None:
                     point = inputs(self.exact.frame, leaf.point)
                     full[i], points[i] = self.region.contains(point), [float(v) for v in point]
-        parts = linear_parts(self.network, batch.patterns[possible])
-        self._add(parts, points[possible], full[possible])
+        # The tolerance shapes counts only; in an unbounded region the radii are those of a picture of the cells, and say nothing.
+        counted = full & ((batch.inradii > _THIN) | (not self.where.bounded))
+        self._add(linear_parts(self.network, batch.patterns[possible]), points[possible], full[possible], counted[possible])
 
     @cached_property
     def exact(self) -> ExactSearch:
         """The exact search for interior points, composed where it is first needed."""
         return ExactSearch(ExactComposer(self.network, frame_of(self.region)))
 
-    def _add(self, parts: LinearParts, points: Array, full: Array) -> None:
+    def _add(self, parts: LinearParts, points: Array, full: Array, counted: Array) -> None:
         g, error = parts.gradients(self.pairs)
         g, error = np.where(self.where.still, 0.0, g), np.where(self.where.still, 0.0, error)
         low, high = dual_norm(g, error, self.norm)
@@ -169,10 +174,10 @@ class _State:
                 setattr(self, which, found)
                 setattr(self, "lower" if which == "steepest" else "tight_lower", float(sizes[b, p]))
         self.undecided += int((~full).sum())
-        self.cells += int(full.sum())
-        self.unbounded += int(unbounded(self.network, parts.select(full), self.where).sum())
-        self.tight += int(verdict.tight[full].any(axis=1).sum())
-        deepest = verdict.depth[full].max(axis=1, initial=-1)
+        self.cells += int(counted.sum())
+        self.unbounded += int(unbounded(self.network, parts.select(counted), self.where).sum())
+        self.tight += int(verdict.tight[counted].any(axis=1).sum())
+        deepest = verdict.depth[counted].max(axis=1, initial=-1)
         self.depths += (deepest[:, None] > np.arange(len(self.depths))).sum(axis=0)
 
     def result(self, infinity: Bracket, complete: bool, status: Status, budget: Budget, tolerance: float) -> TightnessAudit:

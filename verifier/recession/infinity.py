@@ -44,18 +44,22 @@ def slope_at_infinity(
 ) -> Bracket:
     """kappa* over the pairs (P, 2) of (y, k): the lower end with its direction (n,) as witness, the upper end proved.
 
-    The upper end is inf where the budget ended before all cones were seen.
+    The upper end is inf where the budget or an interrupt ended the search before all cones were seen.
     """
     n = network.input_size
     if where.bounded:
         return Bracket("max", 0.0, 0.0, Status.CLOSED, np.zeros(n))
     search = _Search(network, pairs, norm, where, tolerance)
-    search.climb(np.random.default_rng(seed))
     cells = Cells(search.cones, search.region, budget)
-    for batch in cells:
-        search.visit(linear_parts(search.cones, batch.patterns))
-    complete = cells.complete
-    status = Status.CLOSED if complete else budget.exceeded() or Status.UNDECIDED
+    interrupted = False
+    try:
+        search.climb(np.random.default_rng(seed))
+        for batch in cells:
+            search.visit(linear_parts(search.cones, batch.patterns))
+    except KeyboardInterrupt:
+        interrupted = True
+    complete = cells.complete and not interrupted
+    status = Status.CLOSED if complete else Status.INTERRUPTED if interrupted else budget.exceeded() or Status.UNDECIDED
     upper = max(search.ceiling, search.best) if complete else inf
     if status is Status.CLOSED and upper - search.best > 2 * tolerance * upper:
         status = Status.UNDECIDED

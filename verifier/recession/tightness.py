@@ -15,6 +15,7 @@ from problems.regions import Box
 from problems.regions.ball import exponent
 from problems.regions.base import Region
 from verifier import options
+from verifier.enumeration.count import ready
 from verifier.recession.audit import Progress, TightnessAudit, audit_cells
 from verifier.recession.region import Directions, directions
 from verifier.recession.rows import linear_parts
@@ -46,7 +47,6 @@ def tightness(
     """
     options.check(timeout=timeout, memory=memory, tolerance=tolerance, seed=seed)
     order = exponent(norm)
-    budget = Budget(timeout, None if memory is None else memory * 1e9)
     net = readers.load(network)
     chosen = None if data is None else load(data).select(samples)
     if chosen is not None:
@@ -62,6 +62,8 @@ def tightness(
     where = directions(region)
     if where.cone.flat:
         raise RegionError("region", "has no interior.", "Give one that is flat in the direction of the axes only, or not at all.")
+    ready()  # compiled before the clock starts
+    budget = Budget(timeout, None if memory is None else memory * 1e9)
     result = audit_cells(
         net, region, pairs_of(net, labels), order, budget=budget, tolerance=tolerance, seed=seed, progress=progress
     )  # fmt: skip

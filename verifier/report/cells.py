@@ -91,7 +91,7 @@ def draw(
     from matplotlib.collections import PolyCollection
 
     axes.add_collection(
-        PolyCollection(cells.polygons, facecolors=scale(cells, top).to_rgba(cells.slopes), edgecolors="white", linewidths=0.6)
+        PolyCollection(cells.polygons, facecolors=scale(cells, top).to_rgba(cells.slopes), edgecolors="#93a8c6", linewidths=0.5)
     )
     tight = [polygon for polygon, flag in zip(cells.polygons, cells.tight, strict=True) if flag]
     if tight:
@@ -128,7 +128,7 @@ def scale(cells: PlaneCells, top: float | None = None) -> Any:
 
     colours = LinearSegmentedColormap.from_list("slopes", ["#f5f8fd", "#d5e1f4", "#a9c3e8", "#7ba2d8", "#4f80c4", "#2f63ad"])
     low, high = float(cells.slopes.min()), float(cells.slopes.max()) if top is None else top
-    return ScalarMappable(Normalize(low if low > 0.4 * high else 0.0, high or 1.0), colours)
+    return ScalarMappable(Normalize(low if 0.4 * high < low < 0.95 * high else 0.0, high or 1.0), colours)
 
 
 def slope_name(norm: float) -> str:
@@ -187,6 +187,8 @@ def _arrow(axes: Any, start: Array, step: Array, colour: str) -> None:
 
 def _rim(axes: Any, window: tuple[float, float, float, float], direction: Array) -> None:
     """The best direction at infinity, as a mark where the ray from the middle of the window leaves it."""
+    from matplotlib.patheffects import withStroke
+
     xmin, xmax, ymin, ymax = window
     middle, half = np.array([xmin + xmax, ymin + ymax]) / 2, np.array([xmax - xmin, ymax - ymin]) / 2
     if not np.abs(direction).max() > 0:
@@ -194,16 +196,9 @@ def _rim(axes: Any, window: tuple[float, float, float, float], direction: Array)
     share = float((half / np.maximum(np.abs(direction), 1e-300)).min())
     place, angle = middle + share * direction, np.degrees(np.arctan2(direction[1], direction[0]))
     axes.plot(
-        *place,
-        marker=(3, 0, angle - 90),
-        markersize=12,
-        color=style.GOOD,
-        markeredgecolor="white",
-        markeredgewidth=1.0,
-        clip_on=False,
-        zorder=9,
-    )
+        *place, marker=(3, 0, angle - 90), markersize=12, color=style.GOOD, markeredgecolor="white", clip_on=False, zorder=9,
+    )  # fmt: skip
     axes.annotate(
-        "κ*", place, xytext=tuple(13 * direction / np.linalg.norm(direction)), textcoords="offset points", ha="center", va="center",
-        color=style.GOOD, fontweight="bold", annotation_clip=False,
+        "κ*", place, xytext=tuple(-16 * direction / np.linalg.norm(direction)), textcoords="offset points", ha="center", va="center",
+        color=style.GOOD, fontweight="bold", annotation_clip=False, path_effects=[withStroke(linewidth=3.5, foreground="white")],
     )  # fmt: skip
