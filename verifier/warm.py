@@ -15,6 +15,7 @@ from problems.regions.ball import Ball
 from problems.regions.box import Box
 from problems.specification import robustness
 from verifier.enumeration.count import ready
+from verifier.recession.tightness import tightness
 from verifier.robustness import verify
 
 
@@ -33,6 +34,7 @@ def main() -> None:
     network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])
     verify(network, robustness(box, 0, 2), timeout=60.0, workers=1)
     ready()
+    tightness(network, None, 2)
     print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
 
 

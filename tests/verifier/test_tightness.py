@@ -326,3 +326,27 @@ def test_slices_of_larger_networks_are_drawn(tmp_path):
 def test_public_name():
     assert verifier.tightness is tightness
     assert "tightness" in dir(verifier)
+
+
+def test_the_report_shows_cells(tmp_path):
+    """The picture of a 2-D network survives JSON and lands in the page; bounded domains have no tight cells."""
+    from dataclasses import replace
+
+    from tests.verifier.test_report import synthetic
+    from verifier.report import Audit, page
+    from verifier.report import cells as pictures
+
+    data = Dataset(np.array([[-2.0, 2.0], [1.0, 1.0]]), np.array([0, 0]))
+    shown = pictures.picture_of(oracle.FOUR_NEURONS, data, "2")
+    assert shown is not None
+    assert (len(shown.slopes), sum(shown.tight), shown.slice) == (8, 2, False)
+    audit = replace(synthetic(), cells=shown)
+    assert Audit.from_json(audit.to_json()) == audit
+    assert 'id="cells"' in page(audit)
+    assert 'id="cells"' not in page(synthetic())
+    boxed = replace(data, domain=Box([-3, -3], [3, 3]))
+    inside = pictures.picture_of(oracle.FOUR_NEURONS, boxed, "inf")
+    assert inside is not None
+    assert inside.window == (-3.0, 3.0, -3.0, 3.0)
+    assert not any(inside.tight)
+    assert pictures.picture_of(oracle.random_network(0, 3, 4, 2), Dataset(np.eye(3), np.array([0, 0, 1])), "2") is None

@@ -4,6 +4,7 @@ The package draws only: what is drawn comes from `verifier.recession.plane`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from verifier.recession.plane import Plane, PlaneCells, cells_in_plane, window_o
 from verifier.recession.region import directions
 from verifier.recession.tightness import pairs_of
 from verifier.report import style
+from verifier.report.record import Audit, CellPicture
 from verifier.search.budget import Budget
 
 _DUAL = {1.0: r"\infty", 2.0: "2", inf: "1"}
@@ -80,6 +82,44 @@ def cells_of(
     if window is None:
         window = window_of(network, plane, points, budget=budget)
     return cells_in_plane(network, pairs_of(network, labels), norm, directions(where), plane, window, budget=budget), plane
+
+
+def picture_of(network: Network, data: Dataset, norm: str) -> CellPicture | None:
+    """What the report shows of the cells: two inputs, or the plane through the first samples of three classes; None where that fails."""
+    measure = {"1": 1.0, "2": 2.0, "inf": inf}[norm]
+    firsts = [int(np.flatnonzero(data.y == label)[0]) for label in np.unique(data.y)[:3]]
+    chosen = data if network.input_size == 2 else replace(data, x=data.x[firsts], y=data.y[firsts], rows=data.numbers[firsts])
+    try:
+        cells, plane = cells_of(network, data.domain, measure, data=chosen, timeout=5.0)
+    except InputError:
+        return None
+    if not cells.complete:
+        return None
+    return CellPicture(
+        norm, cells.window, tuple(tuple(tuple(vertex) for vertex in polygon.tolist()) for polygon in cells.polygons),
+        tuple(cells.slopes.tolist()), tuple(cells.tight.tolist()), tuple(tuple(step) for step in cells.directions.tolist()),
+        tuple(tuple(point) for point in plane.coordinates(chosen.x).tolist()), tuple(chosen.y.tolist()), network.input_size != 2,
+    )  # fmt: skip
+
+
+def picture(audit: Audit) -> Any:
+    """The figure of the report."""
+    shown = audit.cells
+    assert shown is not None
+    count = len(shown.slopes)
+    cells = PlaneCells(
+        shown.window, tuple(np.array(polygon) for polygon in shown.polygons), np.array(shown.slopes), np.array(shown.tight),  # type: ignore[arg-type]
+        np.zeros(count), np.zeros(count, dtype=bool), np.array(shown.directions), True,
+    )  # fmt: skip
+    figure = new_figure(7.2, 6.3)
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    draw(axes, cells, points=np.array(shown.points).reshape(-1, 2), classes=np.array(shown.labels, dtype=int))
+    if shown.slice:
+        axes.set(xlabel="from the first sample towards the second", ylabel="towards the third")
+    figure.colorbar(scale(cells), ax=axes, label=slope_name({"1": 1.0, "2": 2.0, "inf": inf}[shown.norm]), shrink=0.9, aspect=28, pad=0.02)
+    key(figure, axes, [cells], infinity=False)
+    return figure
 
 
 def draw(
