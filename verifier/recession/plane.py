@@ -116,7 +116,7 @@ def _verdicts(network: Network, parts: LinearParts, pairs: Array, norm: float, w
     g, error = parts.gradients(pairs)
     g, error = np.where(where.still, 0.0, g), np.where(where.still, 0.0, error)
     slopes = dual_norm(g, error, norm)[0]
-    tight = tightness(network, parts, pairs, norm, where).tight
+    tight = np.zeros(slopes.shape, dtype=bool) if where.bounded else tightness(network, parts, pairs, norm, where).tight
     tight_slopes = np.where(tight, slopes, -inf)
     best = np.where(tight.any(axis=1), tight_slopes.argmax(axis=1), slopes.argmax(axis=1))
     u = plane.along(steepest(g, error, norm, where.still)[0][np.arange(len(parts)), best])

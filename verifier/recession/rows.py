@@ -35,8 +35,8 @@ class LinearParts:
     def __len__(self) -> int:
         return len(self.patterns)
 
-    def select(self, which: Array) -> "LinearParts":
-        """The cells `which`, an index array or mask."""
+    def select(self, which: Array | slice) -> "LinearParts":
+        """The cells `which`, an index array, a mask or a slice."""
         return LinearParts(*(getattr(self, name)[which] for name in LinearParts.__dataclass_fields__))
 
     def gradients(self, pairs: Array) -> tuple[Array, Array]:

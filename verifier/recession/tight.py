@@ -21,6 +21,10 @@ from verifier.recession.region import Directions
 from verifier.recession.rows import Exact, LinearParts, exact_parts
 
 
+# Signs of rows that are held at once.
+_AT_ONCE = 2_000_000
+
+
 @dataclass(frozen=True, eq=False)
 class Tightness:
     """For B cells and P pairs: tight (B, P), and depth (B, P): in how many layers, from the first on, all rows hold at a u of M_r(g).
@@ -35,6 +39,13 @@ class Tightness:
 
 def tightness(network: Network, parts: LinearParts, pairs: Array, norm: float, where: Directions) -> Tightness:
     """(T2) for every cell of `parts` and every pair (P, 2) of (y, k). rec(X) counts for `tight`, not for `depth`."""
+    step = max(1, _AT_ONCE // max(1, len(pairs) * network.neurons))
+    found = [_tightness(network, parts.select(slice(i, i + step)), pairs, norm, where) for i in range(0, max(len(parts), 1), step)]
+    tight, depth = (np.concatenate([getattr(part, name) for part in found]) for name in ("tight", "depth"))
+    return Tightness(tight, depth, sum(part.decided for part in found))
+
+
+def _tightness(network: Network, parts: LinearParts, pairs: Array, norm: float, where: Directions) -> Tightness:
     g, error = parts.gradients(pairs)
     g, error = np.where(where.still, 0.0, g), np.where(where.still, 0.0, error)
     u, u_error, zero, fixed = steepest(g, error, norm, where.still)
@@ -77,12 +88,14 @@ def steepest(g: Array, error: Array, norm: float, still: Array) -> tuple[Array, 
 def _signs(parts: LinearParts, u: Array, u_error: Array) -> tuple[Array, Array]:
     """(holds, fails) (B, P, h): whether each row of the cell is certainly >= 0, certainly < 0 at u."""
     signs = np.sign(parts.patterns)[:, None, :]
-    columns, size = parts.rows.transpose(0, 2, 1), np.abs(parts.rows).transpose(0, 2, 1)
+    # Contiguous, or matrix products fall back to loops.
+    u, columns, doubt = (np.ascontiguousarray(part) for part in (u, parts.rows.transpose(0, 2, 1), parts.row_errors.transpose(0, 2, 1)))
+    size = np.abs(columns)
     values = signs * (u @ columns)
     reach = np.abs(u)
-    error = reach @ parts.row_errors.transpose(0, 2, 1) + gamma(u.shape[-1] + 4) * (reach @ size)
+    error = reach @ (doubt + gamma(u.shape[-1] + 4) * size)
     if u_error.any():
-        error += u_error @ (size + parts.row_errors.transpose(0, 2, 1))
+        error += np.ascontiguousarray(u_error) @ (size + doubt)
     error = np.where(error > 0, error * (1 + 1e-12) + TINY, 0.0)
     return values >= error, values < -error
 

@@ -25,6 +25,8 @@ from verifier.report import style
 from verifier.report.record import Audit, CellPicture
 from verifier.search.budget import Budget
 
+# Wider networks have too many cells in a window for a picture in a report.
+_MOST_NEURONS = 100
 _DUAL = {1.0: r"\infty", 2.0: "2", inf: "1"}
 _CLASSES = ("#0b7a75", "#7b2d8b", "#b3261e", "#3a6b35", "#8a5a00", "#20639b", "#ad1457", "#4e342e", "#546e7a", "#000000")
 
@@ -86,6 +88,8 @@ def cells_of(
 
 def picture_of(network: Network, data: Dataset, norm: str) -> CellPicture | None:
     """What the report shows of the cells: two inputs, or the plane through the first samples of three classes; None where that fails."""
+    if network.neurons > _MOST_NEURONS:
+        return None
     measure = {"1": 1.0, "2": 2.0, "inf": inf}[norm]
     firsts = [int(np.flatnonzero(data.y == label)[0]) for label in np.unique(data.y)[:3]]
     chosen = data if network.input_size == 2 else replace(data, x=data.x[firsts], y=data.y[firsts], rows=data.numbers[firsts])
