@@ -20,7 +20,6 @@ from verifier.recession.rational import grows
 from verifier.recession.region import Directions
 from verifier.recession.rows import Exact, LinearParts, exact_parts
 
-
 # Signs of rows that are held at once.
 _AT_ONCE = 2_000_000
 
