@@ -142,8 +142,8 @@ def test_slope_at_infinity_is_the_largest_over_the_cells(norm):
     region = Box.whole_space(2)
     where, pairs = directions(region), oracle.pairs(network)
     best = 0.0
-    for batch in Cells(network, region, Budget()):
-        parts = linear_parts(network, batch.patterns)
+    for seen in Cells(network, region, Budget()):
+        parts = linear_parts(network, seen.cells.patterns[seen.counts])
         for b in range(len(parts)):
             for pair in pairs:
                 best = max(best, slope(network, parts.select(np.array([b])), tuple(pair), norm, where)[0])
@@ -164,7 +164,7 @@ SYMMETRIC = oracle.chain(([[1, -1], [1, 1], [1, 0], [0, 1]], [0, 0, -1, -1]), ([
 )
 def test_every_cell_once(network, region):
     stream = Cells(network, region, Budget())
-    found = [tuple(p) for batch in stream for p in batch.patterns[batch.certified]]
+    found = [tuple(p) for seen in stream for p in seen.cells.patterns[seen.cells.certified & seen.counts]]
     assert stream.complete
     assert sorted(found) == sorted(tuple(p) for p in oracle.full_patterns(network, *region.bounding_box()))
 

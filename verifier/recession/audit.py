@@ -12,7 +12,6 @@ from problems.network import Affine, Input, Network
 from problems.regions.base import Region
 from verifier.bounds.rounding import gamma
 from verifier.bracket import Bracket, Status
-from verifier.enumeration import CellBatch
 from verifier.enumeration.exact_rows import ExactComposer
 from verifier.enumeration.exact_tree import ExactSearch, inputs
 from verifier.enumeration.frame import frame_of
@@ -20,7 +19,7 @@ from verifier.recession.infinity import slope_at_infinity
 from verifier.recession.region import Directions, directions
 from verifier.recession.rows import LinearParts, linear_parts
 from verifier.recession.slope import dual_norm
-from verifier.recession.space import Cells
+from verifier.recession.space import Cells, Seen
 from verifier.recession.tight import tightness
 from verifier.recession.unbounded import unbounded
 from verifier.search.budget import Budget
@@ -103,8 +102,8 @@ def audit_cells(
             infinity = slope_at_infinity(network, pairs, norm, state.where, budget=budget, tolerance=tolerance, seed=seed)
         if infinity.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-        for batch in cells:
-            state.visit(batch, budget)
+        for seen in cells:
+            state.visit(seen, budget)
             if progress is not None:
                 progress(f"{state.cells} cells, {state.unbounded} unbounded, {state.tight} tight")
     except KeyboardInterrupt:
@@ -139,8 +138,9 @@ class _State:
     def __post_init__(self) -> None:
         self.depths = np.zeros(len(self.network.relus), dtype=np.int64)
 
-    def visit(self, batch: CellBatch, budget: Budget) -> None:
-        """Count the cells of a batch; what it leaves open is decided exactly while the budget lasts."""
+    def visit(self, seen: Seen, budget: Budget) -> None:
+        """Take in a batch; what it leaves open is decided exactly while the budget lasts."""
+        batch = seen.cells
         full, possible = batch.certified.copy(), np.ones(len(batch), dtype=bool)
         points = batch.points.copy()
         for i in np.flatnonzero(~full):
@@ -151,8 +151,22 @@ class _State:
                     point = inputs(self.exact.frame, leaf.point)
                     full[i], points[i] = self.region.contains(point), [float(v) for v in point]
         # The tolerance shapes counts only; in an unbounded region the radii are those of a picture of the cells, and say nothing.
-        counted = full & ((batch.inradii > _THIN) | (not self.where.bounded))
-        self._add(linear_parts(self.network, batch.patterns[possible]), points[possible], full[possible], counted[possible])
+        counted = full & seen.counts & ((batch.inradii > _THIN) | (not self.where.bounded))
+        self._elsewhere(linear_parts(self.network, batch.patterns[possible & ~seen.counts]))
+        here = possible & seen.counts
+        self._add(linear_parts(self.network, batch.patterns[here]), points[here], full[here], counted[here])
+
+    def _gradients(self, parts: LinearParts) -> tuple[Array, Array]:
+        g, error = parts.gradients(self.pairs)
+        return np.where(self.where.still, 0.0, g), np.where(self.where.still, 0.0, error)
+
+    def _elsewhere(self, parts: LinearParts) -> None:
+        """Upper ends over cells that count elsewhere: nothing may be lost between two pieces."""
+        high = dual_norm(*self._gradients(parts), self.norm)[1]
+        self.upper = max(self.upper, float(high.max(initial=0.0)))
+        above = np.asarray((high > self.tight_upper).any(axis=1))
+        tight = tightness(self.network, parts.select(above), self.pairs, self.norm, self.where).tight
+        self.tight_upper = max(self.tight_upper, float(high[above][tight].max(initial=0.0)))
 
     @cached_property
     def exact(self) -> ExactSearch:
@@ -160,8 +174,7 @@ class _State:
         return ExactSearch(ExactComposer(self.network, frame_of(self.region)))
 
     def _add(self, parts: LinearParts, points: Array, full: Array, counted: Array) -> None:
-        g, error = parts.gradients(self.pairs)
-        g, error = np.where(self.where.still, 0.0, g), np.where(self.where.still, 0.0, error)
+        g, error = self._gradients(parts)
         low, high = dual_norm(g, error, self.norm)
         self.upper = max(self.upper, float(high.max(initial=0.0)))
         verdict = tightness(self.network, parts, self.pairs, self.norm, self.where)

@@ -54,8 +54,9 @@ def slope_at_infinity(
     interrupted = False
     try:
         search.climb(np.random.default_rng(seed))
-        for batch in cells:
-            search.visit(linear_parts(search.cones, batch.patterns))
+        for seen in cells:
+            search.visit(linear_parts(search.cones, seen.cells.patterns))
+            search.seen += int(seen.counts.sum())
     except KeyboardInterrupt:
         interrupted = True
     complete = cells.complete and not interrupted
@@ -111,7 +112,6 @@ class _Search:
 
     def visit(self, parts: LinearParts) -> None:
         """All cones of a batch, and all pairs."""
-        self.seen += len(parts)
         g, error = parts.gradients(self.pairs)
         sizes = dual_norm(g, error, self.norm)[1]
         tops = np.argsort(-sizes, axis=None)[:64]

@@ -100,8 +100,9 @@ def window_of(network: Network, plane: Plane, points: Array | None = None, *, bu
     flat = preceded(network, plane.axes, plane.origin)
     everything = [np.zeros((1, 2)) if points is None else plane.coordinates(points)]
     if points is None:
-        for batch in Cells(flat, Box.whole_space(2), budget):
-            everything.append(batch.points[np.abs(batch.points).max(axis=1) < 1e6])
+        for seen in Cells(flat, Box.whole_space(2), budget):
+            places = seen.cells.points[seen.counts]
+            everything.append(places[np.abs(places).max(axis=1) < 1e6])
             if sum(map(len, everything)) > MOST:
                 break
     places = np.concatenate(everything)

@@ -7,7 +7,7 @@ all rows vanish, no cell could be proved empty in floats. Finite sides of the re
 
 Without biases all cells are cones, and the faces of the box |x_i| <= s_i are enough.
 
-A cell that shows on several pieces is handed out on one: the piece that holds its point nearest to the origin, or, for
+A cell that shows on several pieces is counted on one: the piece that holds its point nearest to the origin, or, for
 cones, the direction that is farthest from all sides. Nothing is remembered. s is
 no round number, so that no facet of a cell is likely to lie where two pieces meet.
 """
@@ -29,12 +29,23 @@ from verifier.recession.unbounded import hull_weights, normalised
 from verifier.search.budget import Budget
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A batch of cells, and which of them (m,) count here. The others have been seen or will be, and count elsewhere.
+
+    Which piece counts a cell is decided in floats: counts may be off where a cell lies between pieces to within rounding. Upper bounds
+    have to take all cells of a batch. Points are interior before their last rounding.
+    """
+
+    cells: CellBatch
+    counts: Array
+
+
 @dataclass(eq=False)
 class Cells:
     """The cells of a region in batches; `complete` once there are no more, False where the budget ended first.
 
-    Batches of an unbounded region hold every full cell once, up to rounding in the choice of its piece; their points are interior before
-    their last rounding. Patterns that are not proved empty come with certified False, perhaps more than once.
+    Every full cell is seen and counts once; patterns that are not proved empty come with certified False and count each time.
     """
 
     network: Network
@@ -42,11 +53,12 @@ class Cells:
     budget: Budget
     complete: bool = False
 
-    def __iter__(self) -> Iterator[CellBatch]:
+    def __iter__(self) -> Iterator[Seen]:
         lower, upper = self.region.bounding_box()
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             stream = stream_batches(self.network, self.region, budget=self.budget)
-            yield from stream
+            for batch in stream:
+                yield Seen(batch, np.ones(len(batch), dtype=bool))
             self.complete = stream.complete
             return
         _check_sides(self.region, lower, upper)
@@ -60,18 +72,16 @@ class Cells:
             cone, own, forced = _cone(self.network, lower, upper)
             yield from self._pieces(cone, np.append(-s, 0.0), np.append(s, 1.0), own, forced)
 
-    def _flat(self, lower: Array, upper: Array) -> Iterator[CellBatch]:
+    def _flat(self, lower: Array, upper: Array) -> Iterator[Seen]:
         """The cells relative to sides of width zero: those of the network on the coordinates that move."""
         moving = lower < upper
         embedding, origin = np.eye(len(lower))[:, moving], np.where(moving, 0.0, lower)
         inner = Cells(preceded(self.network, embedding, origin), Box(lower[moving], upper[moving]), self.budget)
-        for batch in inner:
-            yield replace(batch, points=batch.points @ embedding.T + origin)
+        for seen in inner:
+            yield replace(seen, cells=replace(seen.cells, points=seen.cells.points @ embedding.T + origin))
         self.complete = inner.complete
 
-    def _pieces(
-        self, network: Network, low: Array, high: Array, own: Array | None = None, forced: Array | None = None
-    ) -> Iterator[CellBatch]:
+    def _pieces(self, network: Network, low: Array, high: Array, own: Array | None = None, forced: Array | None = None) -> Iterator[Seen]:
         """The cells on each face of the box [low, high] that holds no origin: of the network itself, or, with `own`, of its cone."""
         self.complete = True
         for axis in range(len(low)):
@@ -80,17 +90,16 @@ class Cells:
                 face_low[axis] = face_high[axis] = side
                 stream = stream_batches(network, Box(face_low, face_high), budget=self.budget, prefix=forced)
                 for batch in stream:
-                    here = _face_of(self._marks(batch.patterns if own is None else batch.patterns[:, own], own is None)) == (axis, side > 0)
-                    kept = here.all(axis=1) | ~batch.certified
-                    if kept.any():
-                        yield _cells(batch, kept, own)
+                    cells = batch if own is None else _own_cells(batch, own)
+                    here = _face_of(self._marks(cells.patterns, own is None)) == (axis, side > 0)
+                    yield Seen(cells, here.all(axis=1) | ~cells.certified)
                 self.complete &= stream.complete
 
     def _marks(self, patterns: Array, cones: bool) -> Array:
-        """The point of each cell whose face hands it out, in the scales of the faces: the deepest direction of a cone, or the nearest
+        """The point of each cell whose face counts it, in the scales of the faces: the deepest direction of a cone, or the nearest
         point of a cell as (x, 1)."""
         sides = _sides(*self.region.bounding_box())
-        rows = linear_parts(with_bias_input(self.network), np.ascontiguousarray(patterns)).rows * np.sign(patterns)[..., None]
+        rows = linear_parts(with_bias_input(self.network), patterns).rows * np.sign(patterns)[..., None]
         rows = np.concatenate([rows, np.broadcast_to(sides, (len(rows), *sides.shape))], axis=1)
         s = _scales(self.network.input_size)
         return _deepest(rows[..., :-1]) / s if cones else np.concatenate([_nearest(rows) / s, np.ones((len(rows), 1))], axis=1)
@@ -123,14 +132,11 @@ def _face_of(points: Array) -> Array:
     return np.stack([axis, np.take_along_axis(points, axis[:, None], axis=1)[:, 0] > 0], axis=1)
 
 
-def _cells(batch: CellBatch, kept: Array, own: Array | None) -> CellBatch:
-    """The cells `kept`, as cells of the network itself."""
-    patterns, points = batch.patterns[kept], batch.points[kept]
-    if own is not None:
-        patterns = np.ascontiguousarray(patterns[:, own])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            points = np.nan_to_num(points[:, :-1] / points[:, -1:])
-    return CellBatch(patterns, points, batch.inradii[kept], batch.certified[kept])
+def _own_cells(batch: CellBatch, own: Array) -> CellBatch:
+    """The cells of the cone's network as cells of the network itself: x = y / t."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        points = np.nan_to_num(batch.points[:, :-1] / batch.points[:, -1:])
+    return replace(batch, patterns=np.ascontiguousarray(batch.patterns[:, own]), points=points, jacobians=None)
 
 
 def _sides(lower: Array, upper: Array) -> Array:

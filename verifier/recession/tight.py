@@ -48,6 +48,9 @@ def _tightness(network: Network, parts: LinearParts, pairs: Array, norm: float, 
     g, error = parts.gradients(pairs)
     g, error = np.where(where.still, 0.0, g), np.where(where.still, 0.0, error)
     u, u_error, zero, fixed = steepest(g, error, norm, where.still)
+    # About 1 in size, so that no product with it underflows; a power of two rounds nothing.
+    scale = -np.frexp(np.abs(u).max(axis=-1, keepdims=True, initial=0.0))[1]
+    u, u_error = np.ldexp(u, scale), np.ldexp(u_error, scale)
     holds, fails = _signs(parts, u, u_error)
     depth, unsure = _depth(network, holds, fails)
     inside, outside = _in_region(where, u, u_error)
