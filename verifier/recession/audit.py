@@ -17,7 +17,7 @@ from verifier.enumeration.exact_tree import ExactSearch, inputs
 from verifier.enumeration.frame import frame_of
 from verifier.recession.infinity import slope_at_infinity
 from verifier.recession.region import Directions, directions
-from verifier.recession.rows import LinearParts, linear_parts
+from verifier.recession.rows import LinearParts
 from verifier.recession.slope import dual_norm
 from verifier.recession.space import Cells, Seen
 from verifier.recession.tight import tightness
@@ -152,9 +152,9 @@ class _State:
                     full[i], points[i] = self.region.contains(point), [float(v) for v in point]
         # The tolerance shapes counts only; in an unbounded region the radii are those of a picture of the cells, and say nothing.
         counted = full & seen.counts & ((batch.inradii > _THIN) | (not self.where.bounded))
-        self._elsewhere(linear_parts(self.network, batch.patterns[possible & ~seen.counts]))
+        self._elsewhere(seen.parts.select(possible & ~seen.counts))
         here = possible & seen.counts
-        self._add(linear_parts(self.network, batch.patterns[here]), points[here], full[here], counted[here])
+        self._add(seen.parts.select(here), points[here], full[here], counted[here])
 
     def _gradients(self, parts: LinearParts) -> tuple[Array, Array]:
         g, error = parts.gradients(self.pairs)

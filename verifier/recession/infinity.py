@@ -55,7 +55,7 @@ def slope_at_infinity(
     try:
         search.climb(np.random.default_rng(seed))
         for seen in cells:
-            search.visit(linear_parts(search.cones, seen.cells.patterns))
+            search.visit(seen.parts)
             search.seen += int(seen.counts.sum())
     except KeyboardInterrupt:
         interrupted = True

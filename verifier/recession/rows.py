@@ -39,6 +39,12 @@ class LinearParts:
         """The cells `which`, an index array, a mask or a slice."""
         return LinearParts(*(getattr(self, name)[which] for name in LinearParts.__dataclass_fields__))
 
+    def without_last(self) -> "LinearParts":
+        """Without the last input."""
+        return LinearParts(
+            self.patterns, self.rows[..., :-1], self.row_errors[..., :-1], self.jacobian[..., :-1], self.jacobian_errors[..., :-1]
+        )
+
     def gradients(self, pairs: Array) -> tuple[Array, Array]:
         """(g (B, P, n), error (B, P, n)): the gradients J_D^T (e_k - e_y) of the pairs (P, 2) of (y, k)."""
         label, other = pairs[:, 0], pairs[:, 1]

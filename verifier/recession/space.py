@@ -24,20 +24,21 @@ from problems.regions import Box
 from problems.regions.base import Region
 from verifier.enumeration import CellBatch, stream_batches
 from verifier.recession.networks import preceded, with_bias_input
-from verifier.recession.rows import linear_parts
+from verifier.recession.rows import LinearParts, linear_parts
 from verifier.recession.unbounded import hull_weights, normalised
 from verifier.search.budget import Budget
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A batch of cells, and which of them (m,) count here. The others have been seen or will be, and count elsewhere.
+    """A batch of cells with their linear parts, and which of them (m,) count here: the others are seen elsewhere too, and count there.
 
     Which piece counts a cell is decided in floats: counts may be off where a cell lies between pieces to within rounding. Upper bounds
     have to take all cells of a batch. Points are interior before their last rounding.
     """
 
     cells: CellBatch
+    parts: LinearParts
     counts: Array
 
 
@@ -58,7 +59,7 @@ class Cells:
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             stream = stream_batches(self.network, self.region, budget=self.budget)
             for batch in stream:
-                yield Seen(batch, np.ones(len(batch), dtype=bool))
+                yield Seen(batch, linear_parts(self.network, batch.patterns), np.ones(len(batch), dtype=bool))
             self.complete = stream.complete
             return
         _check_sides(self.region, lower, upper)
@@ -78,12 +79,14 @@ class Cells:
         embedding, origin = np.eye(len(lower))[:, moving], np.where(moving, 0.0, lower)
         inner = Cells(preceded(self.network, embedding, origin), Box(lower[moving], upper[moving]), self.budget)
         for seen in inner:
-            yield replace(seen, cells=replace(seen.cells, points=seen.cells.points @ embedding.T + origin))
+            cells = replace(seen.cells, points=seen.cells.points @ embedding.T + origin)
+            yield Seen(cells, linear_parts(self.network, cells.patterns), seen.counts)
         self.complete = inner.complete
 
     def _pieces(self, network: Network, low: Array, high: Array, own: Array | None = None, forced: Array | None = None) -> Iterator[Seen]:
         """The cells on each face of the box [low, high] that holds no origin: of the network itself, or, with `own`, of its cone."""
         self.complete = True
+        carrier = with_bias_input(self.network)
         for axis in range(len(low)):
             for side in {low[axis], high[axis]} - {0.0}:
                 face_low, face_high = low.copy(), high.copy()
@@ -91,15 +94,16 @@ class Cells:
                 stream = stream_batches(network, Box(face_low, face_high), budget=self.budget, prefix=forced)
                 for batch in stream:
                     cells = batch if own is None else _own_cells(batch, own)
-                    here = _face_of(self._marks(cells.patterns, own is None)) == (axis, side > 0)
-                    yield Seen(cells, here.all(axis=1) | ~cells.certified)
+                    parts = linear_parts(carrier, cells.patterns)
+                    here = _face_of(self._marks(parts, own is None)) == (axis, side > 0)
+                    yield Seen(cells, parts.without_last(), here.all(axis=1) | ~cells.certified)
                 self.complete &= stream.complete
 
-    def _marks(self, patterns: Array, cones: bool) -> Array:
+    def _marks(self, parts: LinearParts, cones: bool) -> Array:
         """The point of each cell whose face counts it, in the scales of the faces: the deepest direction of a cone, or the nearest
         point of a cell as (x, 1)."""
         sides = _sides(*self.region.bounding_box())
-        rows = linear_parts(with_bias_input(self.network), patterns).rows * np.sign(patterns)[..., None]
+        rows = parts.rows * np.sign(parts.patterns)[..., None]
         rows = np.concatenate([rows, np.broadcast_to(sides, (len(rows), *sides.shape))], axis=1)
         s = _scales(self.network.input_size)
         return _deepest(rows[..., :-1]) / s if cones else np.concatenate([_nearest(rows) / s, np.ones((len(rows), 1))], axis=1)
