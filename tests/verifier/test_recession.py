@@ -14,11 +14,12 @@ from problems.regions import Ball, Box
 from tests.verifier import tightness_oracles as oracle
 from verifier.recession import slope as slopes
 from verifier.recession.networks import preceded, with_bias_input, without_biases
+from verifier.recession.rational import exactly
 from verifier.recession.region import directions
 from verifier.recession.rows import exact_parts, linear_parts
 from verifier.recession.slope import slope
 from verifier.recession.tight import tightness
-from verifier.recession.unbounded import exactly, unbounded
+from verifier.recession.unbounded import unbounded
 
 NORMS = (1.0, 2.0, inf)
 REGIONS = {

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 import verifier
 from problems.data import Dataset
 from problems.errors import InputError, NetworkError, RegionError
 from problems.maps import Dense
 from problems.network import Affine, Input, Network, Relu
-from problems.regions import Ball, Box
+from problems.regions import Ball, Box, Polytope
 from tests.verifier import tightness_oracles as oracle
 from tests.verifier.command_line import answers
 from verifier import tightness
 from verifier.bracket import Status
 from verifier.cli import main
+from verifier.enumeration import cell_rows
 from verifier.recession.audit import path_bound
 from verifier.recession.infinity import slope_at_infinity
 from verifier.recession.region import directions
@@ -200,6 +202,50 @@ def test_bounded_regions_say_why():
         assert (audit.tight_slope.upper, audit.slope_at_infinity.upper, audit.unbounded_cells, audit.tight_cells) == (0, 0, 0, 0)
         assert audit.reason is not None
         assert "bounded" in audit.reason
+
+
+@pytest.mark.parametrize("network", [oracle.random_network(5, 2, 3, 3, 2), oracle.random_network(5, 2, 4, 2, biased=False)], ids=["a", "b"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_polytopes(network, norm):
+    """The wedge x_1 >= |x_2| - 1: its cells are those of the plane, cut by two more rows."""
+    rows, offsets = np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([1.0, 1.0])
+    wedge = Polytope(Box.whole_space(2), rows, offsets)
+    steep, infinity, tight, count = 0.0, 0.0, 0, 0
+    for pattern in oracle.full_patterns(network):
+        every, constants = cell_rows(network, pattern)
+        sides, limits = np.vstack([every, rows]), np.append(constants, offsets)
+        if not has_ball(sides, limits):
+            continue
+        count += 1
+        found = False
+        for pair in oracle.pairs(network):
+            g = oracle.gradient(network, pattern, pair)
+            size, reached = oracle.dual_norm(g, norm), oracle.cone_slope(sides, g, norm)
+            steep, infinity = max(steep, size), max(infinity, reached)
+            found |= size > 1e-12 and reached > (1 - 1e-6) * size
+        tight += found
+    audit = tightness(network, wedge, norm)
+    assert (audit.cells, audit.tight_cells) == (count, tight)
+    assert audit.lipschitz.upper == pytest.approx(steep)
+    assert audit.slope_at_infinity.lower == pytest.approx(infinity, abs=1e-6)
+    assert audit.slope_at_infinity.upper == pytest.approx(infinity, abs=1e-6)
+
+
+def has_ball(rows, offsets):
+    """Whether {x : rows x + offsets >= 0} holds a ball."""
+    lengths = np.linalg.norm(rows, axis=1)
+    found = linprog([0, 0, -1], np.column_stack([-rows, lengths]), offsets, bounds=[(None, None), (None, None), (None, 1)])
+    return found.status == 0 and -found.fun > 1e-7
+
+
+def test_polytopes_without_directions_or_interior():
+    triangle = Polytope(Box.whole_space(2), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]), np.array([1.0, 1.0, 1.0]))
+    audit = tightness(oracle.IDENTITY, triangle, 2)
+    assert (audit.cells, audit.unbounded_cells, audit.slope_at_infinity.upper) == (4, 0, 0.0)
+    assert audit.reason is not None
+    line = Polytope(Box.whole_space(2), np.array([[1.0, 1.0], [-1.0, -1.0]]), np.zeros(2))
+    with pytest.raises(RegionError, match="no interior"):
+        tightness(oracle.IDENTITY, line, 2)
 
 
 def test_sides_of_width_zero():

@@ -28,7 +28,7 @@ from verifier.bracket import Bracket, Status
 from verifier.recession.networks import preceded, without_biases
 from verifier.recession.region import Directions
 from verifier.recession.rows import LinearParts, linear_parts
-from verifier.recession.slope import above, dual_norm, maximise
+from verifier.recession.slope import above, dual_norm, interior, maximise
 from verifier.recession.space import Cells
 from verifier.recession.tight import steepest
 from verifier.recession.unbounded import cone_rows, normalised
@@ -156,7 +156,8 @@ class _Search:
     def _offer(self, points: Array, rises: Array) -> None:
         """Take over the best of the points (B, d), with rises (B, P) of the pairs along them, if exact arithmetic finds it better."""
         sizes = self._sizes(points)
-        values = np.where(sizes > 0, rises.max(axis=1) / np.where(sizes > 0, sizes, 1.0), 0.0)
+        outside = (points @ self.inner.cone.matrix.T < -1e-9 * sizes[:, None]).any(axis=1)
+        values = np.where((sizes > 0) & ~outside, rises.max(axis=1) / np.where(sizes > 0, sizes, 1.0), 0.0)
         i = int(values.argmax())
         if not values[i] > self.best * (1.0 + 1e-12):
             return
@@ -172,8 +173,11 @@ class _Search:
         """The point (d,), moved into rec(X) where it is not; the origin where that fails."""
         point = self.region.clip(point / max(float(np.abs(point).max()), 1e-300))
         rows = self.inner.rows()
-        exact = [Fraction(v) for v in point.tolist()]
-        return point if all(sum(a * b for a, b in zip(row, exact, strict=True)) >= 0 for row in rows) else np.zeros(len(point))
+        for candidate in (point, point + 1e-9 * interior(normalised(self.inner.cone.matrix[None])[0][0])):
+            exact = [Fraction(v) for v in candidate.tolist()]
+            if all(sum(a * b for a, b in zip(row, exact, strict=True)) >= 0 for row in rows):
+                return candidate
+        return np.zeros(len(point))
 
 
 def _ratio(rise: Fraction, point: Array, norm: float) -> float:

@@ -22,6 +22,29 @@ def grows(cost: Exact, rows: Sequence[Exact]) -> bool:
     return found is not None and found.value > 0
 
 
+def exactly(rows: Sequence[Exact]) -> bool:
+    """Whether {u : rows u >= 0} != {0}, in rational arithmetic.
+
+    If sum_i rows_i u is positive somewhere on the cone there is a direction; if not, all rows vanish on the cone, a linear space.
+    """
+    rows = _distinct(rows)
+    if not rows:
+        return True
+    d = len(rows[0])
+    total = [sum((row[j] for row in rows), Fraction(0)) for j in range(d)]
+    return grows([*total, *(-v for v in total)], [[*row, *(-v for v in row)] for row in rows]) or rank(rows) < d
+
+
+def _distinct(rows: Sequence[Exact]) -> list[Exact]:
+    """The rows without zeros, and without positive multiples of others."""
+    seen = {}
+    for row in rows:
+        head = next((abs(v) for v in row if v), None)
+        if head is not None:
+            seen[tuple(v / head for v in row)] = True
+    return [list(row) for row in seen]
+
+
 def rank(rows: Sequence[Exact]) -> int:
     """The rank of a matrix of fractions, given by its rows."""
     left = [whole(row) for row in rows]

@@ -1,6 +1,6 @@
 """The directions of the input region that the cones live in, ready for the batched checks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from problems.errors import RegionError
 from problems.maps import Array
 from problems.regions.base import Recession, Region
+from verifier.recession.rational import exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,4 +45,7 @@ def directions(region: Region) -> Directions:
     if cone.flat and not cone.bounded:
         advice = "Write the network and the region in coordinates of that plane."
         raise RegionError("region", "is unbounded and lies in a plane that is not parallel to the axes.", advice)
+    free = np.flatnonzero(~cone.fixed)
+    if len(free) and not exactly([[Fraction(v) for v in row] for row in cone.matrix[:, free].tolist()]):
+        cone = replace(cone, fixed=np.ones(len(cone.fixed), dtype=bool))  # bounded by its rows
     return Directions(cone)

@@ -91,7 +91,7 @@ def slope(network: Network, parts: LinearParts, pair: tuple[int, int], norm: flo
     multipliers, u = maximise(scaled, g, norm)
     upper = above(rows, errors, g, g_error, multipliers / np.where(lengths == 0, 1.0, lengths), norm)
     lower = 0.0
-    inward = _interior(scaled)
+    inward = interior(scaled)
     for candidate in (u, u + _INWARD * inward, _snapped(exact_rows(network, parts.patterns[0], where), scaled, u)):
         value, point = _checked(network, parts.patterns[0], pair, norm, where, candidate)
         if value > lower:
@@ -111,7 +111,7 @@ def _size(values: Array, norm: float) -> Array:
     return values.max(axis=-1, initial=0.0) if norm == 1 else np.sqrt((values * values).sum(axis=-1))
 
 
-def _interior(scaled: Array) -> Array:
+def interior(scaled: Array) -> Array:
     """A direction of length at most 1 that makes the rows positive, if there is one; else about zero."""
     from solvers.nonnegative import least_squares
 

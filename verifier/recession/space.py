@@ -67,10 +67,10 @@ class Cells:
             yield from self._flat(lower, upper)
             return
         s = _scales(self.network.input_size)
-        if _homogeneous(self.network, lower, upper):
+        if _homogeneous(self.network, self.region):
             yield from self._pieces(self.network, np.maximum(lower, -s), np.minimum(upper, s))
         else:
-            cone, own, forced = _cone(self.network, lower, upper)
+            cone, own, forced = _cone(self.network, _sides(self.region))
             yield from self._pieces(cone, np.append(-s, 0.0), np.append(s, 1.0), own, forced)
 
     def _flat(self, lower: Array, upper: Array) -> Iterator[Seen]:
@@ -102,7 +102,7 @@ class Cells:
     def _marks(self, parts: LinearParts, cones: bool) -> Array:
         """The point of each cell whose face counts it, in the scales of the faces: the deepest direction of a cone, or the nearest
         point of a cell as (x, 1)."""
-        sides = _sides(*self.region.bounding_box())
+        sides = _sides(self.region)
         rows = parts.rows * np.sign(parts.patterns)[..., None]
         rows = np.concatenate([rows, np.broadcast_to(sides, (len(rows), *sides.shape))], axis=1)
         s = _scales(self.network.input_size)
@@ -124,10 +124,12 @@ def _scales(n: int) -> Array:
     return 2.0 + np.random.default_rng(20251).random(n)
 
 
-def _homogeneous(network: Network, lower: Array, upper: Array) -> bool:
-    """Whether all cells are cones: no biases, and sides of the region at zero only."""
+def _homogeneous(network: Network, region: Region) -> bool:
+    """Whether all cells are cones: no biases, and sides of the region at zero only, without further rows."""
+    lower, upper = region.bounding_box()
+    at_zero = np.isin(lower, (0.0, -np.inf)).all() and np.isin(upper, (0.0, np.inf)).all()
     biased = any(node.bias.any() for node in network.nodes if isinstance(node, Affine))
-    return not biased and bool(np.isin(lower, (0.0, -np.inf)).all() and np.isin(upper, (0.0, np.inf)).all())
+    return bool(at_zero) and not biased and not region.lift(with_norm=False).matrix.shape[0]
 
 
 def _face_of(points: Array) -> Array:
@@ -143,19 +145,23 @@ def _own_cells(batch: CellBatch, own: Array) -> CellBatch:
     return replace(batch, patterns=np.ascontiguousarray(batch.patterns[:, own]), points=points, jacobians=None)
 
 
-def _sides(lower: Array, upper: Array) -> Array:
-    """(m, n + 1): the finite sides of a box as rows with (x, 1) . row >= 0."""
-    eye = np.eye(len(lower))
-    below, above = np.column_stack([eye, -lower]), np.column_stack([-eye, upper])
-    return np.concatenate([below[np.isfinite(lower)], above[np.isfinite(upper)]])
+def _sides(region: Region) -> Array:
+    """(m, n + 1): the finite sides and rows of a region as rows with (x, 1) . row >= 0. Raises RegionError where that is not all."""
+    lift = region.lift(with_norm=False)
+    if lift.extra or any(cone.limit < np.inf for cone in lift.cones):
+        raise RegionError("region", "is unbounded, and not by sides and rows alone.", "Give a box, a ball or a polytope.")
+    parts = []
+    for rows, lower, upper in ((np.eye(region.dimension), lift.lower, lift.upper), (lift.matrix.toarray(), lift.row_lower, lift.row_upper)):
+        parts.append(np.column_stack([rows, -lower])[np.isfinite(lower)])
+        parts.append(np.column_stack([-rows, upper])[np.isfinite(upper)])
+    return np.concatenate(parts)
 
 
-def _cone(network: Network, lower: Array, upper: Array) -> tuple[Network, Array, Array]:
-    """(network of (y, t), indices of the network's own neurons in it, forced signs (h',)): biases times t, and sides of the region.
+def _cone(network: Network, rows: Array) -> tuple[Network, Array, Array]:
+    """(network of (y, t), indices of the network's own neurons in it, forced signs (h',)): biases times t, sides as neurons.
 
     Chains of dense layers stay such chains, which are enumerated fastest: t is handed on as a neuron of every layer.
     """
-    rows = _sides(lower, upper)
     weights = _chain(network)
     if weights is None:
         return _general(with_bias_input(network), rows)

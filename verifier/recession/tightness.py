@@ -67,6 +67,8 @@ def tightness(
     result = audit_cells(
         net, region, pairs_of(net, labels), order, budget=budget, tolerance=tolerance, seed=seed, progress=progress
     )  # fmt: skip
+    if result.complete and not result.cells + result.undecided:
+        raise RegionError("region", "has no interior.", "Give one that is flat in the direction of the axes only, or not at all.")
     if chosen is not None:
         some, top = weigh(net, chosen, order, where)
         result = replace(result, tight_data=some, tight_data_top=top)

@@ -17,7 +17,7 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Network
 from verifier.bounds.rounding import TINY, UNIT, gamma
-from verifier.recession.rational import grows, rank
+from verifier.recession.rational import exactly
 from verifier.recession.region import Directions
 from verifier.recession.rows import Exact, LinearParts, exact_parts
 
@@ -67,29 +67,6 @@ def exact_rows(network: Network, pattern: Array, where: Directions) -> list[Exac
     rows = [row if sign > 0 else [-v for v in row] for row, sign in zip(exact_parts(network, pattern)[0], pattern, strict=True)]
     region = [[Fraction(v) for v in row] for row in where.cone.matrix.tolist()]
     return [[row[j] for j in free] for row in rows + region]
-
-
-def exactly(rows: list[Exact]) -> bool:
-    """Whether {u : rows u >= 0} != {0}, in rational arithmetic.
-
-    If sum_i rows_i u is positive somewhere on the cone there is a direction; if not, all rows vanish on the cone, a linear space.
-    """
-    rows = _distinct(rows)
-    if not rows:
-        return True
-    d = len(rows[0])
-    total = [sum((row[j] for row in rows), Fraction(0)) for j in range(d)]
-    return grows([*total, *(-v for v in total)], [[*row, *(-v for v in row)] for row in rows]) or rank(rows) < d
-
-
-def _distinct(rows: list[Exact]) -> list[Exact]:
-    """The rows without zeros, and without positive multiples of others."""
-    seen = {}
-    for row in rows:
-        head = next((abs(v) for v in row if v), None)
-        if head is not None:
-            seen[tuple(v / head for v in row)] = True
-    return [list(row) for row in seen]
 
 
 def hull_weights(hull: Array) -> Array:
