@@ -85,7 +85,7 @@ def study() -> Any:
     """l / L and kappa* / L of the networks of the study, from its committed rows."""
     with STUDY.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    figure = cells.new_figure(10.8, 3.9)
+    figure = cells.new_figure(10.8, 4.5)
     for axes, norm, sign in zip(figure.subplots(1, 3, sharey=True), ("1", "2", "inf"), ("1", "2", r"\infty"), strict=True):
         for kind, colour, size in (("random", style.MUTED, 16), ("trained", style.ATTACK, 26)):
             chosen = [r for r in rows if r["kind"] == kind and r["norm"] == norm]
@@ -110,7 +110,7 @@ def main() -> None:
     """Draw them all."""
     import matplotlib as mpl
 
-    for name, draw in (("tightness-oracles", oracles), ("tightness-cells", trained)):
+    for name, draw in (("tightness-oracles", oracles), ("tightness-cells", trained), ("tightness-study", study)):
         with mpl.rc_context(style.settings() | ({} if draw is study else {"axes.grid": False})):
             draw().savefig(HERE / f"{name}.png", dpi=130, metadata={})
         print(HERE / f"{name}.png")

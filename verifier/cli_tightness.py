@@ -15,18 +15,13 @@ from verifier.recession.audit import TightnessAudit
 
 def answer(options: Namespace, output: Output, network: str, everywhere: dict[str, Any]) -> None:
     """Run the audit and print it."""
-    if options.semantics != "real":
-        raise UsageError("--semantics", "of `tightness` are real numbers: directions to infinity have no float32 rounding.")
     if options.picture is not None and not options.picture.endswith((".svg", ".png")):
         raise UsageError("--picture", f"{options.picture!r} is neither .svg nor .png.")
     data = None if options.data is None else load(options.data).select(options.samples)
     loaded = readers.load(network)
     region = region_of(options, loaded.input_size, data)
     with telling("listing cells") as progress:
-        names = ("timeout", "memory", "tolerance", "seed")
-        audit = verifier.tightness(
-            loaded, region, options.norm, labels=options.labels, data=data, progress=progress, **{name: everywhere[name] for name in names}
-        )
+        audit = verifier.tightness(loaded, region, options.norm, labels=options.labels, data=data, progress=progress, **everywhere)
     output.answer(record(audit), text(audit))
     if not audit.complete:
         output.message(f"Incomplete: {audit.status} What is reported of cells is about those seen.")

@@ -33,8 +33,12 @@ def tightness(
     samples: str | slice | None = None,
     timeout: float | None = None,
     memory: float | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    solver: str = "auto",
     tolerance: float = 1e-6,
     seed: int = 0,
+    semantics: str = "real",
     progress: Progress | None = None,
 ) -> TightnessAudit:
     """L, l and kappa* of a network's margins over a region (THEORY T1, T3, T4), and how many of its cells are tight (T2).
@@ -43,9 +47,12 @@ def tightness(
     labels: the classes y that are present; or data (a data set or its name), whose labels count, and whose samples weigh the cells; all
     classes without either. timeout in seconds, memory in GB; tolerance: relative, on kappa*. On Ctrl-C and at the limits the record of
     the cells seen so far is returned, marked incomplete. What is proved is about the stored weights as exact numbers. Trusted: IEEE
-    arithmetic, the error bounds of matrix products, LAPACK's singular values to 2^-40, and this code. Raises InputError.
+    arithmetic, the error bounds of matrix products, LAPACK's singular values to 2^-40, and this code. One process works;
+    workers, device and solver change nothing. Raises InputError.
     """
-    options.check(timeout=timeout, memory=memory, tolerance=tolerance, seed=seed)
+    options.check(timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics)
+    if semantics != "real":
+        raise InputError("semantics", "of directions to infinity are those of real numbers.", "Use real.")
     order = exponent(norm)
     net = readers.load(network)
     chosen = None if data is None else load(data).select(samples)
