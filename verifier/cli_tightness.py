@@ -52,7 +52,7 @@ def record(audit: TightnessAudit) -> dict[str, Any]:
         "brackets": {name: [b.lower, b.upper] for name, b in zip(("L", "l", "kappa_star"), slopes, strict=True)},
         "norm": plain(audit.norm),
         "labels": audit.labels,
-        "steepest_point": audit.lipschitz.witness,
+        "steepest_point": None if audit.steepest is None else audit.steepest.point,
         "steepest_pair": None if audit.steepest is None else audit.steepest.pair,
         "tight_direction": audit.tight_slope.witness,
         "direction_at_infinity": audit.slope_at_infinity.witness,

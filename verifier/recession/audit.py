@@ -46,9 +46,10 @@ class Steepest:
 class TightnessAudit:
     """What `tightness` found; every number is about full cells, with labels present in `labels`.
 
-    lipschitz: the bracket of L (T1), its witness a point of the steepest cell. tight_slope: of l (T3), slope_at_infinity: of kappa* (T4),
-    their witnesses directions. lambda_0 (T5) is not computed. cells: full cells of the region, of which unbounded_cells and tight_cells
-    (for some label and competitor); undecided: patterns neither proved full nor proved not to be, which count in upper ends alone.
+    lipschitz: the bracket of L (T1), its witness a point of the steepest cell, or the direction of kappa* where that is steeper than the
+    cells seen. tight_slope: of l (T3), slope_at_infinity: of kappa* (T4), their witnesses directions. lambda_0 (T5) is not computed.
+    cells: full cells of the region, of which unbounded_cells and tight_cells (for some label and competitor); undecided: patterns neither
+    proved full nor proved not to be, which count in upper ends alone.
     layers: for each ReLU layer, the share of cells in which all rows up to it hold at M_r(gradient) for some pair, the region aside.
     tight_data: the share of samples whose cell is tight for their label and some competitor; tight_data_top: for the top competitor.
     steepest: the cell of L, tightest: of l. complete: every cell was seen. reason: why no cell is tight, where the region says so.
@@ -199,7 +200,9 @@ class _State:
         ceiling = self.upper if complete else max(self.upper, path_bound(self.network, self.pairs, self.norm))
         lower = max(self.lower, infinity.lower)  # kappa* <= L
         upper = max(ceiling, lower)
-        steepest = origin if self.steepest is None else self.steepest.point
+        far = self.steepest is None or infinity.lower > self.lower * (1.0 + 1e-9)
+        steepest = infinity.witness if self.steepest is None or far else self.steepest.point
+        assert steepest is not None
         slope_upper = max(min(infinity.upper, upper), infinity.lower)
         tight_upper = max(self.tight_upper, self.tight_lower) if complete else slope_upper
         direction = origin if self.tightest is None else self.tightest.gradient
