@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 BENCHMARKS ?= ../shared/data/vnncomp
 OPTIONS ?=
 
-.PHONY: setup audit picture test lint bench
+.PHONY: setup audit picture docs test lint bench
 .DELETE_ON_ERROR:
 
 setup: $(INSTALLED)
@@ -30,6 +30,10 @@ audit: setup
 picture: audit
 	$(BIN)/python -c "from pathlib import Path; from verifier.report import Audit; from verifier.report.plots import save_summary; \
 		save_summary(Audit.from_json(Path('report/results.json').read_text()), 'docs/audit.png')"
+
+# The figures of docs/tightness.md.
+docs: setup
+	$(BIN)/python -m docs.figures
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -57,6 +57,32 @@ def evaluate_all(network: Network, x: Sequence[float | Fraction] | Array) -> lis
     return [_fractions(*value) for value in _values(network, x)]
 
 
+def homogeneous(network: Network, pattern: Array, direction: Sequence[float | Fraction] | Array) -> tuple[Exact, Exact]:
+    """(A v (h,), J v (K,)) at v = `direction` (n,): the linear part of the affine piece that an activation pattern names.
+
+    pattern (h,): > 0 where the ReLU passes its input on, else it gives 0; neurons in the order of `network.relus`. A holds the gradients of
+    the h pre-activations, J those of the logits. No rounding anywhere.
+    """
+    values: list[tuple[Array, int]] = []
+    rows: Exact = []
+    for node in network.nodes:
+        if isinstance(node, Input):
+            values.append(integers(_python(direction)))
+        elif isinstance(node, Relu):
+            numerators, denominator = values[node.parent]
+            passed = np.asarray(pattern[len(rows) : len(rows) + node.size] > 0)
+            rows += _fractions(numerators, denominator)
+            kept = np.zeros(node.size, dtype=object)
+            kept[passed] = numerators[passed]
+            values.append((kept, denominator))
+        else:
+            total = _apply(node.maps[0], *values[node.parents[0]])
+            for parent, linear in zip(node.parents[1:], node.maps[1:], strict=True):
+                total = _add(total, _apply(linear, *values[parent]))
+            values.append(_reduced(*total))
+    return rows, _fractions(*values[-1])
+
+
 def _fractions(numerators: Array, denominator: int) -> Exact:
     return [Fraction(v, denominator) for v in numerators]
 

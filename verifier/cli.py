@@ -222,6 +222,12 @@ def _lipschitz(options: Namespace, output: Output) -> None:
     cli_lipschitz.run(options, output, _network(options.network), _everywhere(options))
 
 
+def _tightness(options: Namespace, output: Output) -> None:
+    from verifier.cli_tightness import answer
+
+    answer(options, output, _network(options.network), _everywhere(options))
+
+
 def _audit(options: Namespace, output: Output) -> None:
     with counting("radii") as progress:
         audit = verifier.audit(
@@ -303,6 +309,7 @@ COMMANDS: dict[str, Callable[[Namespace, Output], None]] = {
     "attack": _attack,
     "cells": _cells,
     "lipschitz": _lipschitz,
+    "tightness": _tightness,
     "audit": _audit,
     "supports": _supports,
 }

@@ -68,6 +68,13 @@ def positive(text: str) -> float:
     return value
 
 
+def classes(text: str) -> list[int]:
+    """Class numbers separated by commas."""
+    if not re.fullmatch(r"\d+(,\d+)*", text, flags=re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class numbers such as 0,1")
+    return [int(part) for part in text.split(",")]
+
+
 def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number 1, 2, 3, ...")
@@ -106,6 +113,7 @@ def build() -> Parser:
     _attack(commands)
     _cells(commands)
     _lipschitz(commands)
+    _tightness(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -181,6 +189,21 @@ def _lipschitz(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--method", choices=("auto", "cells", "search", "milp"), default="auto", help="how to find it (default auto)")
     _data(parser, required=False)
     _region(parser)
+    _everywhere(parser)
+
+
+def _tightness(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "tightness", help="is the Lipschitz bound on the worst expected margin attained? L, l, kappa* and how often"
+    )
+    _network(parser)
+    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the inputs")
+    parser.add_argument(
+        "--labels", type=classes, metavar="Y1,Y2,...", help="the labels that are present (default: those of --data, or all)"
+    )
+    _data(parser, required=False)
+    _region(parser)
+    parser.add_argument("--picture", metavar="FILE", help="draw the cells to FILE.svg or .png: two inputs, or the plane of three samples")
     _everywhere(parser)
 
 

@@ -66,6 +66,19 @@ def waiting(text: str) -> Iterator[None]:
 
 
 @contextmanager
+def telling(text: str) -> Iterator[Callable[[str], None] | None]:
+    """A function to call with a few words on how far the work is. None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with _columns(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda words: bar.update(task, description=words)
+
+
+@contextmanager
 def narrowing(name: str = "largest violation") -> Iterator[Callable[[Any], None] | None]:
     """A function to call with a `Search`: shows the bracket of what it looks for and its open pieces. None where nobody watches."""
     if not sys.stderr.isatty():

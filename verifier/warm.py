@@ -15,6 +15,7 @@ from problems.regions.ball import Ball
 from problems.regions.box import Box
 from problems.specification import robustness
 from verifier.enumeration.count import ready
+from verifier.recession.tightness import tightness
 from verifier.robustness import verify
 from verifier.steepness.lipschitz import lipschitz
 
@@ -37,6 +38,7 @@ def main() -> None:
     for method in ("cells", "search"):
         lipschitz(network, box, input_norm=inf, of="vector:1", method=method)
         lipschitz(network, box, input_norm=1, of="pair:0,1", method=method)
+    tightness(network, None, 2)
     print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ import scipy.sparse as sparse
 
 from problems.errors import RegionError
 from problems.exact import integers
-from problems.regions.base import Array, Cone, Lift, Region
+from problems.regions.base import Array, Cone, Lift, Recession, Region
 from problems.regions.box import Box, coefficients, intersect, mark, outputs, point_values, points, vector
 from problems.rounding import UNIT, root_down, root_up, round_down, round_up, sum_down, sum_up
 
@@ -170,6 +170,9 @@ class Ball(Region):
         from problems.regions.projection import project
 
         return project(self, points(x, self.dimension))
+
+    def recession(self) -> Recession:
+        return self.limits.recession() if self.radius == inf else super().recession()
 
     def lift(self, *, with_norm: bool = True) -> Lift:
         """The ball over v = (x, auxiliary variables); all data are exact, only the bounds of variables are rounded (outward).

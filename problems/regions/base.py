@@ -13,6 +13,8 @@ from fractions import Fraction
 import numpy as np
 import scipy.sparse as sparse
 
+from problems.errors import RegionError
+
 Array = np.ndarray
 
 
@@ -46,6 +48,24 @@ class Lift:
     power: int = field(default=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Recession:
+    """The directions in which a region is unbounded: {v : v[fixed] = 0, matrix v >= 0}; the rows of matrix (m, n) are exact.
+
+    `still` (n,) marks the coordinates in which the region has no width at all, `flat` that it has none in some other direction.
+    """
+
+    fixed: Array
+    matrix: Array
+    still: Array
+    flat: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all coordinates are fixed: then the region is bounded."""
+        return bool(self.fixed.all())
+
+
 class Region(ABC):
     """A closed convex set of inputs in R^dimension."""
 
@@ -74,3 +94,24 @@ class Region(ABC):
     @abstractmethod
     def lift(self, *, with_norm: bool = True) -> Lift:
         """The region as variables and rows of a program; with_norm=False leaves out what only the cost (a ball's norm) needs."""
+
+    def recession(self) -> Recession:
+        """The recession cone, from the rows of the lift. Raises RegionError for an unbounded region whose lift needs further variables."""
+        lower, upper = self.bounding_box()
+        still = lower == upper
+        if np.isfinite(lower).all() and np.isfinite(upper).all():
+            return Recession(np.ones(self.dimension, dtype=bool), np.zeros((0, self.dimension)), still)
+        lift = self.lift(with_norm=False)
+        if lift.extra:
+            raise RegionError("region", "is unbounded, and its directions are not known here.", "Give a box, a ball or a polytope.")
+        fixed = np.isfinite(lift.lower) & np.isfinite(lift.upper)
+        for cone in lift.cones:
+            fixed[cone.indices] |= cone.limit < np.inf
+        eye, rows = np.eye(self.dimension), lift.matrix.toarray()
+        sides = (
+            eye[np.isfinite(lift.lower) & ~fixed],
+            -eye[np.isfinite(lift.upper) & ~fixed],
+            rows[np.isfinite(lift.row_lower)],
+            -rows[np.isfinite(lift.row_upper)],
+        )
+        return Recession(fixed, np.concatenate(sides), still, bool((lift.row_lower == lift.row_upper).any()))

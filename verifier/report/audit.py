@@ -28,6 +28,7 @@ from problems.regions import Ball, Box
 from verifier.bracket import Status
 from verifier.distributional.knapsack import error_bounds
 from verifier.report import machine
+from verifier.report.cells import picture_of
 from verifier.report.html import write
 from verifier.report.record import Audit, AuditedSample, Curve, NormAudit, SampleRadius, encode, radius_from_json
 from verifier.search.executors import default_workers
@@ -98,6 +99,7 @@ def audit(
             versions=machine.versions(),
             complete=complete,
             notes=tuple(note for found in radii.values() for radius in found.values() if radius.checked is False for note in radius.notes),
+            cells=picture_of(net, dataset, options.norms[0]) if complete else None,
         )
         write(record, folder)
     return record

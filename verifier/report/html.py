@@ -40,6 +40,8 @@ def page(audit: Audit) -> str:
             sections.append(("curves", "Worst-case error", _curves(audit)))
         sections.append(("radii", "Radii", _radii(audit)))
         sections.append(("images", "Closest images", _images(audit)))
+        if audit.cells is not None:
+            sections.append(("cells", "Cells", _cells(audit)))
         sections.append(("samples", "Every sample", _samples(audit)))
         sections.append(("time", "Time", _time(audit)))
     sections.append(("trust", "Proved and trusted", _trust(audit)))
@@ -179,6 +181,21 @@ def _cards(audit: Audit, norm: NormAudit, shape: tuple[int, ...]) -> Iterable[st
             f'<div class="card"><div class="row">{row}</div><p>Sample {radius.sample}: {sample.label} → '
             f'<b class="wrong">{radius.witness_label}</b><br>radius {bracket(radius.lower, radius.upper, 5)}</p></div>'
         )
+
+
+def _cells(audit: Audit) -> str:
+    from verifier.report import cells
+
+    assert audit.cells is not None
+    where = "the plane through the first samples of three classes" if audit.cells.slice else "its input space"
+    tight = sum(audit.cells.tight)
+    seen = f"{len(audit.cells.slopes)} cells meet this window" + (f", {tight} of them tight" if tight else "")
+    return f"""<p>The network is affine on each of its activation cells. This is {where}; the colour of a cell is the steepest slope of
+any margin there, in {NORM_SIGNS[audit.cells.norm]}.</p>
+<figure><img alt="Activation cells, coloured by slope" style="max-width: 720px"
+src="{plots.data_address(cells.picture, audit)}">
+<figcaption>{seen}. Framed: the steepest of them, and its direction. Where a cell is tight, the loss can grow at that slope for ever;
+in a bounded region no cell is.</figcaption></figure>"""
 
 
 def _samples(audit: Audit) -> str:

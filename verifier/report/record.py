@@ -92,6 +92,26 @@ class AuditedSample:
 
 
 @dataclass(frozen=True)
+class CellPicture:
+    """The cells of the network in a window of a plane: of its input space where that has two dimensions, else through three samples.
+
+    norm: of the inputs. window: xmin, xmax, ymin, ymax in the plane. polygons: the cells there, by their vertices. slopes: for each, the
+    steepest gradient of a margin in the dual norm. tight: whether a direction of steepest ascent stays in the cell for ever, within the
+    region. directions: of steepest ascent, along the plane. points: samples in the plane, with their labels. slice: whether it is one.
+    """
+
+    norm: str
+    window: tuple[float, ...]
+    polygons: tuple[tuple[tuple[float, ...], ...], ...]
+    slopes: tuple[float, ...]
+    tight: tuple[bool, ...]
+    directions: tuple[tuple[float, ...], ...]
+    points: tuple[tuple[float, ...], ...]
+    labels: tuple[int, ...]
+    slice: bool
+
+
+@dataclass(frozen=True)
 class Audit:
     """The whole audit. `sessions` holds (seconds, radii computed) of every run that has worked on it: the last one is this run.
 
@@ -109,6 +129,7 @@ class Audit:
     versions: dict[str, str]
     complete: bool
     notes: tuple[str, ...] = ()
+    cells: CellPicture | None = None
     version: int = field(default=VERSION)
 
     @property
@@ -162,6 +183,7 @@ class Audit:
                 versions=raw["versions"],
                 complete=raw["complete"],
                 notes=tuple(raw["notes"]),
+                cells=_cells(raw.get("cells")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(place, f"lacks or distorts a field ({error}).", "Run the audit again.") from None
@@ -208,6 +230,20 @@ def radius_from_json(raw: dict[str, Any]) -> SampleRadius:
     witness = None if raw["witness"] is None else _floats(raw["witness"])
     timeout = None if raw["timeout"] is None else float(raw["timeout"])
     return SampleRadius(**(raw | ends | {"witness": witness, "timeout": timeout, "notes": tuple(raw["notes"])}))
+
+
+def _cells(raw: dict[str, Any] | None) -> CellPicture | None:
+    if raw is None:
+        return None
+    polygons = tuple(tuple(_floats(vertex) for vertex in polygon) for polygon in raw["polygons"])
+    pairs = {name: tuple(_floats(pair) for pair in raw[name]) for name in ("directions", "points")}
+    lists = {
+        "window": _floats(raw["window"]),
+        "slopes": _floats(raw["slopes"]),
+        "tight": tuple(raw["tight"]),
+        "labels": tuple(raw["labels"]),
+    }
+    return CellPicture(**(raw | pairs | lists | {"polygons": polygons}))
 
 
 def _options(raw: dict[str, Any]) -> dict[str, Any]:
