@@ -88,7 +88,7 @@ class WholeProgram(Question):
         fraction = np.full(len(encoding.binaries), -1.0)
         if solution.x is not None:
             value = solution.x[np.maximum(encoding.binaries, 0)]
-            fraction[undecided] = np.minimum(value, 1.0 - value)[undecided]
+            fraction[undecided] = np.maximum(np.minimum(value, 1.0 - value), 0.0)[undecided]  # a little below 0 it would look decided
         else:
             fraction[undecided] = 0.0
         node.hints = {"points": points, "fraction": fraction}

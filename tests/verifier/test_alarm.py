@@ -1,5 +1,6 @@
 """The alarm: late work stops in time, imports and work in time are left alone."""
 
+import subprocess
 import sys
 import threading
 import time
@@ -95,3 +96,29 @@ def test_threads_have_alarms_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert stopped == [1]
+
+
+def test_an_alarm_leaves_the_interpreter_as_it_was() -> None:
+    """Profilers work afterwards: an exception that was sent and taken back would leave them in an endless loop."""
+    script = (
+        "import cProfile\n"
+        "from verifier.search.alarm import TimeUp, alarm\n"
+        "from verifier.search.budget import Budget\n"
+        "with alarm(Budget(60.0)):\n"
+        "    pass\n"
+        "try:\n"
+        "    with alarm(Budget(0.05), grace=0.0):\n"
+        "        while True:\n"
+        "            pass\n"
+        "except TimeUp:\n"
+        "    pass\n"
+        "def work():\n"
+        "    return sum(i for i in range(1000))\n"
+        "profile = cProfile.Profile()\n"
+        "profile.enable()\n"
+        "work()\n"
+        "profile.disable()\n"
+        "print('done')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "done\n", done.stderr

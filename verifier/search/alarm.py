@@ -4,7 +4,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from types import FrameType
 
@@ -29,7 +29,7 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
         yield
         return
     caller = sys._getframe(2)  # of the generator that this is, by way of contextlib
-    left, lock, thread = threading.Event(), threading.Lock(), threading.get_ident()
+    left, sent, lock, thread = threading.Event(), threading.Event(), threading.Lock(), threading.get_ident()
 
     def watch() -> None:
         wait = budget.remaining + grace
@@ -37,6 +37,7 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
             wait = AGAIN
             with lock:
                 if not left.is_set() and not importing(sys._current_frames().get(thread), caller):
+                    sent.set()
                     _raise(thread, TimeUp)
 
     watcher = threading.Thread(target=watch, name="alarm", daemon=True)
@@ -44,22 +45,24 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
     try:
         yield
     finally:
-        _leave(left, lock, thread)
+        _leave(left, sent, lock, thread)
 
 
-def _leave(left: threading.Event, lock: threading.Lock, thread: int) -> None:
-    while True:
-        try:
-            with lock:
-                left.set()
-                _raise(thread, None)  # what was sent and has not arrived yet
-            return
-        except TimeUp:
-            continue
+def _leave(left: threading.Event, sent: threading.Event, lock: threading.Lock, thread: int) -> None:
+    while not left.is_set():
+        with suppress(TimeUp), lock:
+            left.set()
+    if sent.is_set():
+        # The last one sent may not have arrived. Taking it back would leave the interpreter looking for it for ever (its flag stays
+        # set, at a cost, and profilers hang): so another is sent, in its place, and waited for.
+        with suppress(TimeUp):
+            _raise(thread, TimeUp)
+            while True:
+                pass
 
 
-def _raise(thread: int, kind: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if kind is None else ctypes.py_object(kind))
+def _raise(thread: int, kind: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 def importing(frame: FrameType | None, since: FrameType) -> bool:

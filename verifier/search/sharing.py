@@ -70,7 +70,8 @@ class Crew:
     def __init__(self, context: Context, workers: int, executor: Executor | None = None) -> None:
         self._wanted = executor is not None or workers > 1
         self._here = executor is None
-        self._workers = Workers(run_task, context, workers, executor)
+        self._posed = context, workers, executor
+        self._pool: Workers | None = None
         self._leave = ExitStack()
         self._ready: Callable[[], bool] | None = None
 
@@ -83,8 +84,8 @@ class Crew:
     def start(self) -> None:
         """Let the workers start, while this process goes on."""
         if self._wanted and self._ready is None:
-            self._leave.enter_context(self._workers)
-            self._ready = self._workers.ready()
+            self._pool = self._leave.enter_context(Workers(run_task, *self._posed))
+            self._ready = self._pool.ready()
 
     @property
     def ready(self) -> bool:
@@ -92,8 +93,13 @@ class Crew:
         return self._ready is not None and self._ready()
 
     @property
+    def _workers(self) -> Workers:
+        assert self._pool is not None
+        return self._pool
+
+    @property
     def count(self) -> int:
-        """How many tasks can run at a time."""
+        """How many tasks can run at a time, once workers are there."""
         return self._workers.count
 
     def finish(self, search: Search, budget: Budget, progress: Progress | None = None) -> Status:
