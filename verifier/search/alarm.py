@@ -36,7 +36,10 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
         while not left.wait(max(wait, 0.0)):
             wait = AGAIN
             with lock:
-                if not left.is_set() and not importing(sys._current_frames().get(thread), caller):
+                frame = sys._current_frames().get(thread)
+                if left.is_set() or not inside(frame, caller):
+                    return
+                if not importing(frame, caller):
                     sent.set()
                     _raise(thread, TimeUp)
 
@@ -45,7 +48,11 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
     try:
         yield
     finally:
-        _leave(left, sent, lock, thread)
+        while watcher.is_alive():
+            with suppress(TimeUp):
+                _leave(left, sent, lock, thread)
+                # A thread that outlived the call might be the one that collects garbage while the interpreter shuts down: torch aborts then.
+                watcher.join()
 
 
 def _leave(left: threading.Event, sent: threading.Event, lock: threading.Lock, thread: int) -> None:
@@ -63,6 +70,13 @@ def _leave(left: threading.Event, sent: threading.Event, lock: threading.Lock, t
 
 def _raise(thread: int, kind: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
+
+
+def inside(frame: FrameType | None, since: FrameType) -> bool:
+    """Whether the frame `since` has not ended."""
+    while frame is not None and frame is not since:
+        frame = frame.f_back
+    return frame is since
 
 
 def importing(frame: FrameType | None, since: FrameType) -> bool:
