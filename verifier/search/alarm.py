@@ -51,7 +51,7 @@ def alarm(budget: Budget, grace: float = GRACE) -> Iterator[None]:
         while watcher.is_alive():
             with suppress(TimeUp):
                 _leave(left, sent, lock, thread)
-                # A thread that outlived the call might be the one that collects garbage while the interpreter shuts down: torch aborts then.
+                # A thread that outlives the call may be the one that collects garbage while the interpreter ends: torch aborts then.
                 watcher.join()
 
 
