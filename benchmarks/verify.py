@@ -23,7 +23,7 @@ from benchmarks.results import HEADING, OURS, Result, append, begin, line_of, re
 from benchmarks.rivals import Rival, chosen, compare, unpacked, verdict_of
 from problems.errors import InputError
 from problems.vnncomp import Instance, read_instances
-from verifier.cli_parser import count, positive
+from verifier.cli.parser import count, positive
 from verifier.search.executors import default_workers
 
 LISTS = Path(__file__).resolve().parent / "lists"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verifier.cli_parser import build
+from verifier.cli.parser import build
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 PROPERTY = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(64)) + (

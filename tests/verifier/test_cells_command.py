@@ -17,9 +17,8 @@ from problems.regions import Ball, Box, Polytope
 from tests.verifier.cell_oracles import by_patterns, by_vertices
 from tests.verifier.command_line import answers
 from tests.verifier.oracles import random_network
-from verifier import cli_cells
 from verifier.bracket import Status
-from verifier.cli import main
+from verifier.cli import cells, main
 from verifier.enumeration import fold, stream_batches
 from verifier.enumeration.count import Above
 from verifier.search.budget import Budget
@@ -164,7 +163,7 @@ def test_an_interrupt_gives_what_was_counted(monkeypatch: pytest.MonkeyPatch, ca
         assert count.status is Status.INTERRUPTED
         assert not count.complete
         assert count.cells > 0
-    monkeypatch.setattr(cli_cells, "enumerating", watching)
+    monkeypatch.setattr(cells, "enumerating", watching)
     assert main(["cells", "--network", "digits-16x2", "--box", "0", "1", "--json"]) == 0
     (answer,) = answers(capsys)
     assert answer["complete"] is False

@@ -18,9 +18,9 @@ from problems.regions import Ball, Box
 from tests.verifier.command_line import QUESTION, answers
 from verifier.bracket import Status
 from verifier.cli import main
-from verifier.cli_output import at_least, at_most, plain
-from verifier.cli_parser import UsageError, build
-from verifier.cli_region import region_of
+from verifier.cli.output import at_least, at_most, plain
+from verifier.cli.parser import UsageError, build
+from verifier.cli.region import region_of
 
 
 def parse(*arguments: str) -> Namespace:

@@ -10,7 +10,7 @@ pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 
 COUNTING = """
 from types import SimpleNamespace
-from verifier.cli_progress import count_up, counting, narrowing, waiting
+from verifier.cli.progress import count_up, counting, narrowing, waiting
 
 for item in count_up(range(3), 3, "radii"):
     print(item, flush=True)

@@ -1,26 +1,26 @@
 """The command `cells`."""
 
 from argparse import Namespace
-from typing import Any
 
 import verifier
 from problems import readers
 from problems.data import load
-from verifier.cli_output import Output
-from verifier.cli_parser import UsageError
-from verifier.cli_progress import enumerating
-from verifier.cli_region import region_of
+from verifier.cli.common import everywhere, network_of
+from verifier.cli.output import Output
+from verifier.cli.parser import UsageError
+from verifier.cli.progress import enumerating
+from verifier.cli.region import region_of
 
 
-def run(options: Namespace, output: Output, network: str, everywhere: dict[str, Any]) -> None:
+def run(options: Namespace, output: Output) -> None:
     """Count the cells and print how many."""
     data = None if options.data is None else load(options.data).select(options.samples)
-    net = readers.load(network)
+    net = readers.load(network_of(options))
     region = region_of(options, net.input_size, data)
     if region is None:
         raise UsageError("region", "is missing.", "Give --box, --all-space, --region, --box-center with --radius, or --data with --radius.")
     with enumerating() as progress:
-        count = verifier.cells(net, region, progress=progress, **everywhere)
+        count = verifier.cells(net, region, progress=progress, **everywhere(options))
     names = ("cells", "complete", "seconds", "kernel_seconds", "compile_seconds", "thin", "status")
     text = f"{'' if count.complete else 'at least '}{count.cells} cells ({count.seconds:.2f} s, {count.kernel_seconds:.2f} s in the kernel)"
     if count.thin:

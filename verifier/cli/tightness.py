@@ -6,22 +6,23 @@ from typing import Any
 import verifier
 from problems import readers
 from problems.data import load
-from verifier.cli_output import Output, at_least, at_most, plain
-from verifier.cli_parser import UsageError
-from verifier.cli_progress import telling
-from verifier.cli_region import region_of
+from verifier.cli.common import everywhere, network_of
+from verifier.cli.output import Output, at_least, at_most, plain
+from verifier.cli.parser import UsageError
+from verifier.cli.progress import telling
+from verifier.cli.region import region_of
 from verifier.recession.audit import TightnessAudit
 
 
-def answer(options: Namespace, output: Output, network: str, everywhere: dict[str, Any]) -> None:
+def run(options: Namespace, output: Output) -> None:
     """Run the audit and print it."""
     if options.picture is not None and not options.picture.endswith((".svg", ".png")):
         raise UsageError("--picture", f"{options.picture!r} is neither .svg nor .png.")
     data = None if options.data is None else load(options.data).select(options.samples)
-    loaded = readers.load(network)
+    loaded = readers.load(network_of(options))
     region = region_of(options, loaded.input_size, data)
     with telling("listing cells") as progress:
-        audit = verifier.tightness(loaded, region, options.norm, labels=options.labels, data=data, progress=progress, **everywhere)
+        audit = verifier.tightness(loaded, region, options.norm, labels=options.labels, data=data, progress=progress, **everywhere(options))
     output.answer(record(audit), text(audit))
     if not audit.complete:
         output.message(f"Incomplete: {audit.status} What is reported of cells is about those seen.")

@@ -13,7 +13,7 @@ from problems.errors import RegionError
 from problems.regions import Ball, Box, Polytope, Region
 from problems.rounding import is_float64
 from problems.specification import Specification
-from verifier.cli_parser import UsageError
+from verifier.cli.parser import UsageError
 
 
 def region_of(options: Namespace, dimension: int, data: Dataset | None = None) -> Region | None:

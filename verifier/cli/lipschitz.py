@@ -1,28 +1,28 @@
 """The command `lipschitz`."""
 
 from argparse import Namespace
-from typing import Any
 
 import verifier
 from problems import readers
 from problems.data import load
 from verifier.bracket import Bracket
-from verifier.cli_output import Output, at_least, at_most, interval
-from verifier.cli_parser import UsageError
-from verifier.cli_progress import narrowing
-from verifier.cli_region import region_of
+from verifier.cli.common import everywhere, network_of
+from verifier.cli.output import Output, at_least, at_most, interval
+from verifier.cli.parser import UsageError
+from verifier.cli.progress import narrowing
+from verifier.cli.region import region_of
 
 
-def run(options: Namespace, output: Output, network: str, everywhere: dict[str, Any]) -> None:
-    """Answer with one bracket. everywhere: the options that every question has."""
-    net = readers.load(network)
+def run(options: Namespace, output: Output) -> None:
+    """Answer with one bracket."""
+    net = readers.load(network_of(options))
     data = None if options.data is None else load(options.data).select(options.samples)
     region = region_of(options, net.input_size, data)
     if region is None:
         raise UsageError("region", "is missing.", "Give --box, --all-space, --region, --box-center with --radius, or --data with --radius.")
     with narrowing("Lipschitz constant") as progress:
         bracket = verifier.lipschitz(
-            net, region, input_norm=options.input_norm, of=options.of, method=options.method, progress=progress, **everywhere
+            net, region, input_norm=options.input_norm, of=options.of, method=options.method, progress=progress, **everywhere(options)
         )  # fmt: skip
     stats = bracket.stats
     record = {
