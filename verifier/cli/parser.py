@@ -101,6 +101,10 @@ def norm(text: str) -> float:
     return NORMS[text]
 
 
+def norm_or_transport(text: str) -> float | str:
+    return text if text == "wasserstein" else norm(text)
+
+
 def build() -> Parser:
     """The parser of `tightcert`; `command` names the command that was given."""
     parser = Parser(prog="tightcert", description="Exact answers about piecewise-affine (ReLU) networks.")
@@ -114,6 +118,7 @@ def build() -> Parser:
     _cells(commands)
     _lipschitz(commands)
     _tightness(commands)
+    _optimal_risk(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -204,6 +209,18 @@ def _tightness(commands: argparse._SubParsersAction) -> None:
     _data(parser, required=False)
     _region(parser)
     parser.add_argument("--picture", metavar="FILE", help="draw the cells to FILE.svg or .png: two inputs, or the plane of three samples")
+    _everywhere(parser)
+
+
+def _optimal_risk(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("optimal-risk", help="how small can the adversarial risk of any classifier be between two classes?")
+    _data(parser)
+    parser.add_argument("--classes", type=classes, required=True, metavar="A,B", help="the two labels")
+    text = "what a perturbation is measured in; wasserstein moves the mass of normalised images, in pixels"
+    parser.add_argument("--norm", type=norm_or_transport, required=True, metavar="1|2|inf|wasserstein", help=text)
+    parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="how far each sample may move")
+    text = "empirical: every sample weighs the same (default); equal: both classes do"
+    parser.add_argument("--priors", choices=("empirical", "equal"), default="empirical", help=text)
     _everywhere(parser)
 
 
