@@ -4,13 +4,13 @@ By one-dimensional duality
 
     max_{nu in ball} c.nu = min_{lam >= 0}  lam radius + sum_p mu_p max_q [c_q - lam d(p, q)],
 
-and for the L1 ground distance the inner maximum is a distance transform: running maxima along each axis, forward and backward, O(pixels). The
-right-hand side is convex and piecewise linear in lam, with slope radius - (cost of the maximising plan); its minimum is found by
-intersecting the tangents of the best plan that costs too much and the best one that does not. Those two plans, mixed to cost the
-radius, are the maximiser.
+and for the L1 ground distance the inner maximum is a distance transform: running maxima along each axis, forward and backward,
+O(pixels). The right-hand side is convex and piecewise linear in lam, with slope radius - (cost of the maximising plan); its minimum
+is found by intersecting the tangents of the best plan that costs too much and the best one that does not. Those two plans, mixed to
+cost the radius, are the maximiser.
 
-What is trusted: nothing about the search. Every lam >= 0 gives an upper bound, and the value returned is that bound for the best lam met, with the
-a-priori rounding error of its evaluation added (in any order of summation, so on any device).
+What is trusted: nothing about the search. Every lam >= 0 gives an upper bound, and the value returned is that bound for the best lam
+met, with the a-priori rounding error of its evaluation added (in any order of summation, so on any device).
 """
 
 from dataclasses import dataclass
@@ -30,9 +30,10 @@ PAIRS = 1 << 24  # pairs of pixels of a Euclidean transform held at a time
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """value (B,): proven upper bounds of max c.nu; nu (B, n): a maximiser up to rounding; multiplier (B,): the best lam; cost (B,): of nu's plan.
+    """value (B,): proven upper bounds of max c.nu; nu (B, n): a maximiser up to rounding; multiplier (B,): the best lam; cost (B,): of the
+    plan that leads to nu.
 
-    The gradient of max c.(nu - mu) in c is nu - mu, its derivative in the radius is the multiplier, in mu_p it is max_q [c_q - lam d(p, q)] - c_p.
+    The gradient of max c.(nu - mu) in c is nu - mu, its derivative in the radius is the multiplier.
     """
 
     value: Tensor
@@ -63,7 +64,7 @@ def support(
 
 
 def transform(c: Tensor, lam: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-    """(value, target, distance), each (B, n): max_q [c_q - lam d(p, q)] for every pixel p, the q (within the channel) that attains it, d(p, q).
+    """(value, target, distance), each (B, n): max_q [c_q - lam d(p, q)] for every pixel p, the q of the channel that attains it, d(p, q).
 
     c (B, n), lam (B,). The value is off by at most 8 u (max |c| + lam diameter) for L1, 4 u (...) for L2, u = 2^-53.
     """
@@ -106,7 +107,7 @@ def _pairs(c: Tensor, lam: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
         part = slice(first, first + step)
         value[part], target[part] = (flat[part, None, :] - slopes[part, None, None] * distances).max(dim=2)
     distance = distances[torch.arange(pixels, device=c.device), target]
-    return tuple(part.reshape(len(c), -1) for part in (value, target, distance))  # type: ignore[return-value]
+    return tuple(part.reshape(len(c), -1) for part in (value, target, distance))
 
 
 def cheapest_largest(c: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
