@@ -31,6 +31,8 @@ STEADY = 0.08  # taken where none of them ascends
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # of the way to an error, where the first is looked for
 FIRST_RADIUS = 0.3  # pixels, for images of mass 1
 MARGIN, NARROWER = 0.04, 0.4  # how much smaller than the nearest error the ball is, and how that changes without success
+AIM = 0.1  # share of MARGIN by which the ball stays smaller at least
+BEYOND = 1 + 1e-7  # past the radius at which a linear margin would be 0
 PATIENCE = 4  # steps without an error before the search goes back to the nearest one
 EXPLORING, LEADING = 0.3, 3  # share of the steps taken towards all targets, and how many of them are pursued then
 ROWS = {"cpu": 192, "cuda": 8192}  # pairs of image and target searched together: what a cache holds
@@ -186,9 +188,10 @@ class Descent:
             row = torch.arange(len(choice), device=choice.device)
             self.points, self.costs, ascent = tried[row, choice], costs[row, choice], found[row, choice]
             self.failures += 1
-            hit = ascent >= 0
+            hit, reached = ascent >= 0, self.costs.clone()
             if bool(hit.any()):
                 self._shrink(hit)
+            self._aim(ascent, reached, goal.multiplier)
             self._retreat((self.failures >= PATIENCE) & self.nearest.isfinite(), narrower=True)
             far = (self.failures > PATIENCE) & ~self.nearest.isfinite()
             self.radius = torch.where(far, 2 * self.radius, self.radius)
@@ -216,6 +219,16 @@ class Descent:
         self.radius[rows] = self.nearest[rows] * (1 - self.margin[rows])
         self._pull_in()
 
+    def _aim(self, values: Tensor, costs: Tensor, multiplier: Tensor) -> None:
+        """The radius at which the margin, `values` (R,) at points of these costs (R,), would be 0 if it went on as steeply (Newton), where that is of use.
+
+        The largest linear margin is concave in the radius: Newton's step falls short of its root, from either side, and is exact in the end.
+        """
+        needed = (costs - values / multiplier.clamp(min=1e-300)) * BEYOND
+        inner, outer = self.nearest * (1 - self.margin), self.nearest * (1 - AIM * self.margin)
+        lower = torch.where(values >= 0, inner, self.radius)
+        self.radius = torch.where((needed < outer) & self.nearest.isfinite(), torch.maximum(needed, lower), self.radius)
+
     def _retreat(self, rows: Tensor, *, narrower: bool = False) -> None:
         """Back to the nearest error, drawn into a ball a little smaller than its distance, for the rows (R,) that are true."""
         if narrower:
@@ -223,7 +236,7 @@ class Descent:
         inner = (1 - self.margin)[:, None]
         self.points = torch.where(rows[:, None], self.x + inner * (self.best - self.x), self.points)
         self.costs = torch.where(rows, self.nearest * inner[:, 0], self.costs)
-        self.radius = torch.where(self.nearest.isfinite(), self.nearest * inner[:, 0], self.radius)
+        self.radius = torch.where(rows, self.nearest * inner[:, 0], self.radius)
         self.failures = torch.where(rows, 0.0, self.failures)
         self._pull_in()
 
