@@ -23,6 +23,7 @@ from problems.network import Network
 from problems.regions.ball import Ball, exponent
 from problems.regions.base import Region
 from problems.regions.box import Box
+from problems.regions.metric import MetricBall
 from verifier import options
 from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
@@ -350,6 +351,6 @@ def _bounded(box: Box) -> bool:
     return bool(np.isfinite(box.lower).all() and np.isfinite(box.upper).all())
 
 
-def _farthest(ball: Ball) -> Array:
+def _farthest(ball: MetricBall) -> Array:
     lower, upper = ball.limits.lower, ball.limits.upper
     return np.where(upper - ball.center > ball.center - lower, upper, lower)

@@ -37,7 +37,7 @@ def walk(
         assert isinstance(node, Relu)
         if known is not None:
             _tighten(pieces, node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
-        if crown and pieces.lines and index > after:
+        if crown and index > after and (pieces.lines or not pieces.region.is_box):
             _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, iterations))
         lines = Lines.of(pieces.lowers[node.parent], pieces.uppers[node.parent])
         pieces.lines[index] = lines

@@ -1,0 +1,292 @@
+"""Frank-Wolfe in transport balls: near images, in Wasserstein distance, that a network misclassifies (THEORY.md sections 6 and 8).
+
+For a target class the margin z_target - z_label is ascended over {nu >= 0 : W1(x, nu) <= r}. The linear problem of every step is solved
+exactly by the support function of the ball (F1), so no projection is needed; the margin is piecewise linear, so several step sizes are
+tried at once. Whenever an error is met the ball shrinks to the first one on the way from x to it, and a little further; where a step does
+not ascend, a kink of the margin is near, and the next direction ascends the mean of the gradients met there.
+Mass may be capped per pixel ("image"): multipliers of the caps, raised where a direction overfills a pixel, are subtracted from the
+gradient (F2), and what still overflows is spilled to neighbouring pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from problems.network import Network
+from problems.transport.grid import Grid
+from problems.transport.support import support
+from verifier.attacks.module import as_module, check_device, one_thread, operations
+from verifier.attacks.pgd import STEP_OPERATIONS, check_budget, likely_targets
+from verifier.attacks.transport_witness import checked, settle
+
+Array = np.ndarray
+
+STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08, 0.04, 0.015)  # tried along every direction
+STEADY = 0.08  # taken where none of them ascends
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # of the way to an error, where the first is looked for
+FIRST_RADIUS = 0.3  # pixels, for images of mass 1
+MARGIN, NARROWER = 0.04, 0.4  # how much smaller than the nearest error the ball is, and how that changes without success
+AIM = 0.1  # share of MARGIN by which the ball stays smaller at least
+BEYOND = 1 + 1e-7  # past the radius at which a linear margin would be 0
+PATIENCE = 4  # steps without an error before the search goes back to the nearest one
+EXPLORING, LEADING = 0.3, 3  # share of the steps taken towards all targets, and how many of them are pursued then
+ROWS = {"cpu": 192, "cuda": 8192}  # pairs of image and target searched together: what a cache holds
+
+
+def nearest(
+    network: Network,
+    x: Array,
+    labels: Array,
+    *,
+    shape: tuple[int, ...] | Grid,
+    ground: str = "l1",
+    pixels: str = "simplex",
+    steps: int = 30,
+    seed: int = 0,
+    device: str = "cpu",
+    deadline: float | None = None,
+) -> tuple[Array, Array]:
+    """For every image a near one at which z_k >= z_label for some k != label, in Wasserstein distance.
+
+    x (N, n) float64 images of `shape` ((H, W), (C, H, W), or a Grid, which brings its ground distance), labels (N,); ground "l1" or "l2";
+    pixels "simplex" (mass may pile up) or "image" (pixels stay <= 1); `steps` per target class, of which three are pursued to the end.
+    Returns (points (N, n), distances (N,)): float64 images with exactly the mass of x in every channel and pixels in range, whose
+    margin is proved to be >= 0 in real arithmetic; W1(x, point) / mass of x, proved upper bounds, so upper ends of exact radii. inf (and
+    the image itself) where nothing was found: that proves nothing. An image that is already misclassified comes back with distance 0.
+    Nothing is random: `seed` is there as in all attacks. `deadline` is an instant of time.monotonic().
+    Raises DataError (images, labels), InputError (shape, ground, pixels, device, budget), NetworkError (one output).
+    """
+    check_device(device)
+    check_budget(steps=steps, restarts=0, seed=seed)
+    x, labels, grid, cap = checked(network, x, labels, shape, ground, pixels)
+    return searched(network, x, labels, grid, cap, Search(network, grid, cap, steps, device, deadline).run, deadline)
+
+
+# A search turns images (N, n) and labels (N,) into candidates (N, T, n) and their distances (N, T) in mass times pixels, inf where none.
+Run = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def searched(network: Network, x: Array, labels: Array, grid: Grid, cap: float, run: Run, deadline: float | None) -> tuple[Array, Array]:
+    """Search group by group, then settle: (points (N, n), distances (N,)) as `nearest` returns them."""
+    points, distances = x.copy(), np.full(len(x), inf)
+    group = max(1, ROWS["cpu"] // 2)
+    for begin in range(0, len(x), group):
+        rows = slice(begin, begin + group)
+        with one_thread():
+            candidates, costs = run(x[rows], labels[rows])
+            points[rows], distances[rows] = settle(network, x[rows], labels[rows], candidates, costs, grid, cap, deadline)
+    return points, distances
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Frank-Wolfe for images (N, n) of one network, towards its most likely targets."""
+
+    network: Network
+    grid: Grid
+    cap: float
+    steps: int
+    device: str = "cpu"
+    deadline: float | None = None
+
+    def run(self, x: Array, labels: Array) -> tuple[Array, Array]:
+        """(candidates (N, T, n), costs (N, T)): the nearest error found towards each target, and the mass times pixels it takes."""
+        logits = self.network.forward(x)
+        targets = likely_targets(logits, labels)
+        count = targets.shape[1]
+        candidates, costs = np.repeat(x[:, None], count, axis=1), np.full(targets.shape, inf)
+        todo = np.flatnonzero(logits.argmax(1) == labels)
+        exploring = max(1, round(EXPLORING * self.steps))
+        pairs = np.repeat(todo, count), np.tile(np.arange(count), len(todo))
+        self._pursue(x, labels, targets, pairs, exploring, candidates, costs)
+        order = np.argsort(costs[todo], axis=1, kind="stable")[:, :LEADING]
+        pairs = np.repeat(todo, order.shape[1]), order.ravel()
+        self._pursue(x, labels, targets, pairs, self.steps - exploring, candidates, costs)
+        return candidates, costs
+
+    def _pursue(
+        self, x: Array, labels: Array, targets: Array, pairs: tuple[Array, Array], steps: int, candidates: Array, costs: Array
+    ) -> None:
+        step = max(1, min(ROWS[self.device.split(":")[0]], int(STEP_OPERATIONS[self.device.split(":")[0]] / operations(self.network))))
+        for begin in range(0, len(pairs[0]), step):
+            rows, columns = pairs[0][begin : begin + step], pairs[1][begin : begin + step]
+            if self.deadline is not None and monotonic() >= self.deadline:
+                return
+            descent = Descent(
+                as_module(self.network, self.device),
+                self.grid,
+                self._tensor(x[rows]),
+                self._tensor(labels[rows]),
+                self._tensor(targets[rows, columns]),
+                self.cap,
+            )
+            descent.start(self._tensor(candidates[rows, columns]), self._tensor(costs[rows, columns]))
+            for _ in range(steps):
+                if self.deadline is not None and monotonic() >= self.deadline:
+                    break
+                descent.step()
+            candidates[rows, columns], costs[rows, columns] = descent.best.cpu().numpy(), descent.nearest.cpu().numpy()
+
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.from_numpy(np.array(values)).to(self.device)
+
+
+class Descent:
+    """A batch of R pairs of image and target. Everything is in the units of the images: costs are mass times pixels.
+
+    best (R, n): the nearest error met, nearest (R,): what it costs, inf where none was met.
+    """
+
+    def __init__(self, module: torch.nn.Module, grid: Grid, x: Tensor, labels: Tensor, targets: Tensor, cap: float) -> None:
+        self.module, self.grid, self.x, self.cap = module, grid, x, cap
+        self.labels, self.targets = labels, targets
+        self.mass = x.sum(1)
+        self.points, self.costs = x.clone(), torch.zeros_like(self.mass)
+        self.best, self.nearest = x.clone(), torch.full_like(self.mass, inf)
+        self.radius = FIRST_RADIUS * self.mass
+        self.margin = torch.full_like(self.mass, MARGIN)
+        self.failures = torch.zeros_like(self.mass)
+        self.slopes = torch.zeros_like(x)
+        self.prices = torch.zeros_like(x)  # multipliers of the caps
+
+    def start(self, best: Tensor, nearest: Tensor) -> None:
+        """Go on from known errors (R, n) at these costs (R,), inf where there is none."""
+        known = nearest.isfinite()
+        self.best, self.nearest = torch.where(known[:, None], best, self.best), nearest.clone()
+        self._retreat(known)
+
+    def margins(self, points: Tensor) -> Tensor:
+        """z_target - z_label at points (R, S, n) -> (R, S)."""
+        logits = self.module(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
+        index = torch.stack([self.targets, self.labels], 1)[:, None].expand(-1, points.shape[1], -1)
+        picked = logits.gather(2, index)
+        return picked[..., 0] - picked[..., 1]
+
+    def step(self) -> None:
+        """One linear problem, one line search."""
+        points = self.points.detach().requires_grad_()
+        values = self.margins(points[:, None])[:, 0]
+        (slopes,) = torch.autograd.grad(values.sum(), points)
+        values = values.detach()
+        with torch.no_grad():
+            self.slopes += (slopes - self.slopes) / (self.failures[:, None] + 1)
+            goal = support(self.slopes - self.prices, self.x, self.radius, shape=self.grid)
+            if self.cap < inf:
+                self._charge(goal.nu, goal.multiplier)
+            sizes = torch.tensor(STEPS, dtype=points.dtype, device=points.device)
+            tried = self.points[:, None] + sizes[:, None] * (goal.nu - self.points)[:, None]
+            costs = self.costs[:, None] + sizes * (goal.cost - self.costs)[:, None]
+            tried, costs = self._fitted(tried, costs)
+            found = self.margins(tried)
+            ascent, choice = found.max(1)
+            choice = torch.where(ascent > values, choice, STEPS.index(STEADY))
+            row = torch.arange(len(choice), device=choice.device)
+            self.points, self.costs, ascent = tried[row, choice], costs[row, choice], found[row, choice]
+            self.failures += 1
+            hit, reached = ascent >= 0, self.costs.clone()
+            if bool(hit.any()):
+                self._shrink(hit)
+            self._aim(ascent, reached, goal.multiplier)
+            self._retreat((self.failures >= PATIENCE) & self.nearest.isfinite(), narrower=True)
+            far = (self.failures > PATIENCE) & ~self.nearest.isfinite()
+            self.radius = torch.where(far, 2 * self.radius, self.radius)
+            self.failures = torch.where(far, 0.0, self.failures)
+
+    def _shrink(self, hit: Tensor) -> None:
+        """The first error on the way from the image to a point that is one becomes the nearest, and the ball a little smaller than that."""
+        shares = torch.tensor(SHARES, dtype=self.x.dtype, device=self.x.device)
+        rows = torch.nonzero(hit).flatten()
+        way = self.x[rows, None] + shares[:, None] * (self.points - self.x)[rows, None]
+        part = Descent.__new__(Descent)
+        part.module, part.labels, part.targets = self.module, self.labels[rows], self.targets[rows]
+        wrong = part.margins(way) >= 0
+        wrong[:, -1] = True
+        first = wrong.to(torch.uint8).argmax(1)
+        index = torch.arange(len(rows), device=rows.device)
+        cost = self.costs[rows] * shares[first]
+        closer = cost < self.nearest[rows]
+        self.best[rows] = torch.where(closer[:, None], way[index, first], self.best[rows])
+        self.nearest[rows] = torch.minimum(cost, self.nearest[rows])
+        self.failures[rows] = 0.0
+        inner = shares[first] * (1 - self.margin[rows])
+        self.points[rows] = self.x[rows] + inner[:, None] * (self.points - self.x)[rows]
+        self.costs[rows] *= inner
+        self.radius[rows] = self.nearest[rows] * (1 - self.margin[rows])
+        self._pull_in()
+
+    def _aim(self, values: Tensor, costs: Tensor, multiplier: Tensor) -> None:
+        """The radius at which the margin, `values` (R,) at points of these costs (R,), would be 0 if it went on as steeply (Newton), where that is of use.
+
+        The largest linear margin is concave in the radius: Newton's step falls short of its root, from either side, and is exact in the end.
+        """
+        needed = (costs - values / multiplier.clamp(min=1e-300)) * BEYOND
+        inner, outer = self.nearest * (1 - self.margin), self.nearest * (1 - AIM * self.margin)
+        lower = torch.where(values >= 0, inner, self.radius)
+        self.radius = torch.where((needed < outer) & self.nearest.isfinite(), torch.maximum(needed, lower), self.radius)
+
+    def _retreat(self, rows: Tensor, *, narrower: bool = False) -> None:
+        """Back to the nearest error, drawn into a ball a little smaller than its distance, for the rows (R,) that are true."""
+        if narrower:
+            self.margin = torch.where(rows, NARROWER * self.margin, self.margin)
+        inner = (1 - self.margin)[:, None]
+        self.points = torch.where(rows[:, None], self.x + inner * (self.best - self.x), self.points)
+        self.costs = torch.where(rows, self.nearest * inner[:, 0], self.costs)
+        self.radius = torch.where(rows, self.nearest * inner[:, 0], self.radius)
+        self.failures = torch.where(rows, 0.0, self.failures)
+        self._pull_in()
+
+    def _pull_in(self) -> None:
+        """Points that cost more than the radius go back towards their image until they do not: the cost of a mixed plan is linear."""
+        share = torch.where(self.costs > self.radius, self.radius / self.costs.clamp(min=1e-300), 1.0)
+        self.points = self.x + share[:, None] * (self.points - self.x)
+        self.costs = self.costs * share
+
+    def _charge(self, goal: Tensor, multiplier: Tensor) -> None:
+        """Raise the price of pixels that a direction overfills, lower that of those it leaves room in."""
+        excess = (goal - self.cap) / self.x.amax(1, keepdim=True)
+        self.prices = (self.prices + multiplier[:, None] * excess.clamp(-1.0, 1.0)).clamp(min=0.0)
+
+    def _fitted(self, points: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (R, S, n) with no pixel above the cap, and what they cost (R, S)."""
+        if self.cap == inf:
+            return points, costs
+        spilled, extra = spill(points.flatten(0, 1), self.cap, self.grid)
+        return spilled.reshape(points.shape), costs + extra.reshape(costs.shape)
+
+
+def spill(points: Tensor, cap: float, grid: Grid, rounds: int = 64) -> tuple[Tensor, Tensor]:
+    """(points (B, n), cost (B,)): what lies above the cap flows to neighbours, in equal parts, until no pixel overflows.
+
+    The cost is the mass that flows times the distance, 1. What a few rounds leave above the cap stays there.
+    """
+    image = points.reshape(len(points), *grid.shape).clone()
+    cost = torch.zeros_like(points[:, 0])
+    neighbours = torch.zeros_like(image[:1])
+    for axis in (2, 3):
+        for side in (1, -1):
+            neighbours += _shifted(torch.ones_like(neighbours), axis, side)
+    for _ in range(rounds):
+        excess = (image - cap).clamp(min=0.0)
+        if not bool((excess > 0).any()):
+            break
+        cost += excess.flatten(1).sum(1)
+        part = excess / neighbours.clamp(min=1.0)
+        image = torch.where(excess > 0, cap, image)
+        for axis in (2, 3):
+            for side in (1, -1):
+                image = image + _shifted(part, axis, side)
+    return image.reshape(points.shape), cost
+
+
+def _shifted(image: Tensor, axis: int, side: int) -> Tensor:
+    """The image (B, C, H, W) one pixel further along an axis; what leaves the grid is lost, zero comes in."""
+    moved = torch.zeros_like(image)
+    size = image.shape[axis]
+    if size > 1:
+        moved.narrow(axis, max(side, 0), size - 1).copy_(image.narrow(axis, max(-side, 0), size - 1))
+    return moved
