@@ -7,11 +7,9 @@ bound whatever its marginals are: what it leaves over, a signed measure r of mas
 Its potentials, rounded to integers and made 1-Lipschitz, give a lower bound. Neither trusts the solver.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from math import lcm
 from typing import Any
 
@@ -19,6 +17,8 @@ import numpy as np
 
 from problems.maps import Array
 from problems.rounding import UNIT, round_down
+from problems.transport import solver
+from problems.transport.grid import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +38,8 @@ def normalised(images: Array) -> Array:
     return images / images.sum(axis=1, keepdims=True)
 
 
-def ground(shape: tuple[int, int]) -> Array:
-    """(P, P): L1 distances between the pixels of a grid (rows, columns), row by row."""
-    rows, columns = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
-    return (np.abs(rows[:, None] - rows) + np.abs(columns[:, None] - columns)).astype(np.float64)
-
-
 def transport(a: Array, b: Array, costs: Array) -> Plan:
-    """A bracket of W1 between two images (P,) from `normalised`, costs (P, P) from `ground`; roundings of both are accounted for.
+    """A bracket of W1 between two images (P,) from `normalised`; costs (P, P): the L1 distances of the pixels. Roundings are accounted for.
 
     a and b stand for the exact distributions that they are roundings of.
     """
@@ -54,13 +48,13 @@ def transport(a: Array, b: Array, costs: Array) -> Plan:
     i = j = np.zeros(0, dtype=np.int64)
     amounts, potential = np.zeros(0), np.zeros(len(a))
     if len(tails) and len(heads):
-        plan, log = _solver().lp.emd(excess[tails], -excess[heads], costs[np.ix_(tails, heads)], log=True, center_dual=False)
+        plan, prices = solver.plan(excess[tails], -excess[heads], costs[np.ix_(tails, heads)])
         i, j = np.nonzero(plan)
         amounts, i, j = plan[i, j], tails[i], heads[j]
         if len(amounts) > 2 * len(a) or not 0.0 <= amounts.sum() <= 3.0:  # no basic plan of mass at most 1: the error would be larger
             amounts, i, j = amounts[:0], i[:0], j[:0]
         # 1-Lipschitz as a least distance to points, and integer, whatever the solver says.
-        potential = (costs[:, heads] - np.clip(np.rint(log["v"]), -4.0 * width, 4.0 * width)).min(axis=1)
+        potential = (costs[:, heads] - np.clip(np.rint(prices - prices[0]), -4.0 * width, 4.0 * width)).min(axis=1)
         potential -= np.rint(0.5 * (potential.max() + potential.min()))
     left = excess - np.bincount(i, amounts, len(a)) + np.bincount(j, amounts, len(a))
     upper = costs[i, j] @ np.abs(amounts) + 0.5 * width * np.abs(left).sum() + width * error
@@ -78,43 +72,18 @@ def rounding_error(size: int) -> float:
     return 32.0 * (size + 4) * UNIT
 
 
-@cache
-def _solver() -> Any:
-    for library in ("PYTORCH", "JAX", "TENSORFLOW", "CUPY"):  # POT would import whatever of these is there
-        os.environ.setdefault(f"POT_BACKEND_DISABLE_{library}", "1")
-    import ot
-
-    return ot
-
-
-def edge_flow(plan: Plan, shape: tuple[int, int]) -> tuple[Array, Array]:
-    """(down (h-1, w), right (h, w-1)): the flow on the grid's edges that carries out the plan, along the row and then along the column.
-
-    Positive values move mass to the next row, or the next column.
-    """
-    h, w = shape
-    down, right = np.zeros((h + 1, w)), np.zeros((h, w + 1))
-    (i, j), (k, l) = np.divmod(plan.tails, w), np.divmod(plan.heads, w)  # noqa: E741
-    # Each path is a step function along its line: what enters at the start leaves at the end.
-    np.add.at(right, (i, j), plan.amounts)
-    np.add.at(right, (i, l), -plan.amounts)
-    np.add.at(down, (i, l), plan.amounts)
-    np.add.at(down, (k, l), -plan.amounts)
-    return np.cumsum(down, axis=0)[: h - 1], np.cumsum(right, axis=1)[:, : w - 1]
-
-
 class ImageDistances:
-    """W1 distances between images a (A, P) and b (B, P) on a grid (rows, columns): bounds that are narrowed where they are needed.
+    """W1 distances between images a (A, P) and b (B, P) on a grid of one channel: bounds that are narrowed where they are needed.
 
     Pixels are not negative, no image is zero (the caller checked).
     """
 
-    def __init__(self, a: Array, b: Array, grid: tuple[int, int]) -> None:
+    def __init__(self, a: Array, b: Array, grid: Grid) -> None:
         from scipy.spatial.distance import cdist
 
         self.a, self.b, self.grid = a, b, grid
         self.shape = (len(a), len(b))
-        self._costs = ground(grid)
+        self._costs = grid.distances
         self._a, self._b = normalised(a), normalised(b)
         self._error = (self._costs.max() + 2.0) * rounding_error(a.shape[1])
         # A plan moves at least as much along rows, and along columns, as the projections on them need.
@@ -156,13 +125,13 @@ class ImageDistances:
         np.maximum(self.lower, bounds, out=self.lower)
 
 
-def _projections(images: Array, grid: tuple[int, int]) -> Array:
-    """(N, rows + columns): cumulated sums of rows and of columns; their L1 distance is W1 of the projections."""
-    pictures = images.reshape(len(images), *grid)
+def _projections(images: Array, grid: Grid) -> Array:
+    """(N, width + height): cumulated sums of rows and of columns; their L1 distance is W1 of the projections."""
+    pictures = images.reshape(len(images), grid.height, grid.width)
     return np.concatenate([pictures.sum(axis=axis).cumsum(axis=1) for axis in (1, 2)], axis=1)
 
 
-def exact_distance(a: Array, b: Array, grid: tuple[int, int]) -> Fraction:
+def exact_distance(a: Array, b: Array, grid: Grid) -> Fraction:
     """W1 between two images (P,), not normalised, as a rational number: a network simplex in integers, checked. Slow: for ties."""
     import networkx
 
@@ -173,11 +142,9 @@ def exact_distance(a: Array, b: Array, grid: tuple[int, int]) -> Fraction:
     graph = networkx.DiGraph()
     for pixel, value in enumerate(excess):
         graph.add_node(pixel, demand=-int(value * unit))
-    numbers = np.arange(a.size).reshape(grid)
-    for one, other_ in ((numbers[1:], numbers[:-1]), (numbers[:, 1:], numbers[:, :-1])):
-        for p, q in zip(one.ravel().tolist(), other_.ravel().tolist(), strict=True):
-            graph.add_edge(p, q, weight=1)
-            graph.add_edge(q, p, weight=1)
+    for p, q in zip(*(ends.tolist() for ends in grid.edges[:2]), strict=True):
+        graph.add_edge(p, q, weight=1)
+        graph.add_edge(q, p, weight=1)
     cost, flow = networkx.network_simplex(graph)
     _check_optimal(graph, cost, flow)
     return Fraction(cost, unit) / (mass * other)

@@ -23,6 +23,7 @@ from problems.errors import DataError, InputError
 from problems.maps import Array
 from problems.regions.ball import exponent
 from problems.rounding import round_down, round_up
+from problems.transport.grid import Grid
 from verifier import options
 from verifier.bracket import Status
 from verifier.optimality import cover
@@ -138,22 +139,17 @@ def _distances(data: Dataset, first: Array, second: Array, norm: float | str) ->
     return ImageDistances(a, b, image_grid(data, np.concatenate([first, second])))
 
 
-def image_grid(data: Dataset, rows: Array) -> tuple[int, int]:
-    """(rows, columns) of the grid the samples live on. Raises DataError unless the chosen samples are images with mass to move."""
+def image_grid(data: Dataset, rows: Array) -> Grid:
+    """The grid the samples live on. Raises DataError unless the chosen samples are images with mass to move."""
     if data.image_shape is None:
         raise DataError(data.name, "has no image shape, so there is no grid to move mass on.", "Give x as an array (N, rows, columns).")
-    channels, height, width = data.image_shape
-    if channels != 1:
-        advice = "Give one channel, or their sum: the masses of channels differ from image to image, and mass does not change channel."
-        raise DataError(data.name, f"holds images of {channels} channels.", advice)
+    grid = Grid.of(data.image_shape)
+    if grid.channels != 1:
+        advice = "Give one channel, or their sum: mass keeps its channel, and in normalised images the channels' masses differ."
+        raise DataError(data.name, f"holds images of {grid.channels} channels.", advice)
     for row in rows:
-        if (data.x[row] < 0.0).any():
-            raise DataError(
-                f"{data.name}, sample {data.numbers[row]}", "has negative pixels.", "Mass is not negative: shift or invert the image."
-            )
-        if not data.x[row].any():
-            raise DataError(f"{data.name}, sample {data.numbers[row]}", "has no mass: all its pixels are zero.", "Leave it out.")
-    return height, width
+        grid.check_image(data.x[row], f"{data.name}, sample {data.numbers[row]}")
+    return grid
 
 
 def _answer(
