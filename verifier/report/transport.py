@@ -24,7 +24,8 @@ from verifier.report.plots import data_address, picture
 
 # Arrows with less than this share of the largest amount are not drawn.
 FAINT = 0.02
-SHOWN = 6  # images
+# Images side by side: fewer, and larger, where pixels are small.
+SHOWN, SHOWN_LARGE, LARGE = 6, 4, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +107,14 @@ def draw_flow(axes: Any, before: Array, after: Array, grid: Grid) -> None:
     """The image in grey and the flow as arrows whose width is the mass they carry."""
     from matplotlib.collections import PolyCollection
 
-    _show(axes, 1.0 - 0.45 * _image(before, grid, float(before.max())))
+    _show(axes, 1.0 - 0.3 * _image(before, grid, float(before.max())))
     flows = arrows(before, after, grid)
     if not len(flows):
         return
     flows = flows[flows[:, 4] >= FAINT * flows[:, 4].max()]
     widths = 0.10 + 0.62 * flows[:, 4] / flows[:, 4].max()
     shapes = [_arrow(row[1], row[0], row[3], row[2], width) for row, width in zip(flows, widths, strict=True)]
-    axes.add_collection(PolyCollection(shapes, facecolor=style.ATTACK, edgecolor="white", linewidth=0.25, alpha=0.95))
+    axes.add_collection(PolyCollection(shapes, facecolor=style.ATTACK, edgecolor="none"))
 
 
 def _arrow(x: float, y: float, to_x: float, to_y: float, width: float) -> Array:
@@ -138,7 +139,7 @@ def _arrow(x: float, y: float, to_x: float, to_y: float, width: float) -> Array:
 
 def pictures(figure: Any, rows: Sequence[Moved], grid: Grid) -> None:
     """A column per image: the image, the nearest misclassified one, and the flow from one to the other."""
-    chosen = shown(rows)
+    chosen = shown(rows, grid)
     panels = figure.subplots(3, len(chosen), squeeze=False)
     for column, row in enumerate(chosen):
         assert row.after is not None
@@ -146,6 +147,8 @@ def pictures(figure: Any, rows: Sequence[Moved], grid: Grid) -> None:
         for axes, values in ((panels[0][column], row.before), (panels[1][column], row.after)):
             _show(axes, _image(values, grid, top))
         draw_flow(panels[2][column], row.before, row.after, grid)
+        for axes in panels[:, column]:
+            _crop(axes, np.maximum(row.before, row.after), grid)
         panels[0][column].set_title(f"{row.label}", fontsize=10, pad=3, loc="center", fontweight="normal")
         panels[1][column].set_title(f"{row.found}", fontsize=10, pad=3, loc="center", color=style.WRONG)
         panels[2][column].set_xlabel(ends(row), fontsize=8.5)
@@ -153,9 +156,10 @@ def pictures(figure: Any, rows: Sequence[Moved], grid: Grid) -> None:
         axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
 
 
-def shown(rows: Sequence[Moved]) -> list[Moved]:
+def shown(rows: Sequence[Moved], grid: Grid) -> list[Moved]:
     """The first images that were right and have a known misclassified neighbour, as many as fit."""
-    return [row for row in rows if row.after is not None and row.upper > 0.0][:SHOWN]
+    count = SHOWN if max(grid.height, grid.width) <= LARGE else SHOWN_LARGE
+    return [row for row in rows if row.after is not None and row.upper > 0.0][:count]
 
 
 def brackets(figure: Any, rows: Sequence[Moved]) -> None:
@@ -183,17 +187,18 @@ def brackets(figure: Any, rows: Sequence[Moved]) -> None:
 
 def draw(rows: Sequence[Moved], grid: Grid) -> Any:
     """Images and flows above, brackets below; what there is nothing to show of is left out."""
-    count, several = len(shown(rows)), sum(row.upper > 0.0 for row in rows) > 1
-    width = max(1.2 + 1.72 * count, 9.6 if several else 4.4)
+    count, several = len(shown(rows, grid)), sum(row.upper > 0.0 for row in rows) > 1
+    panel = 1.72 * SHOWN / (SHOWN if max(grid.height, grid.width) <= LARGE else SHOWN_LARGE)
+    width, height = max(1.2 + panel * count, 9.6 if several else 4.4), 0.6 + panel * 3
     if not several:
-        figure = style.new_figure(width, 5.7)
+        figure = style.new_figure(width, height)
         pictures(figure, rows, grid)
     elif not count:
         figure = style.new_figure(width, 3.9)
         brackets(figure, rows)
     else:
-        figure = style.new_figure(width, 9.4)
-        above, below = figure.subfigures(2, 1, height_ratios=(5.6, 3.8))
+        figure = style.new_figure(width, height + 3.8)
+        above, below = figure.subfigures(2, 1, height_ratios=(height, 3.8))
         pictures(above, rows, grid)
         brackets(below, rows)
     return figure
@@ -204,7 +209,7 @@ def save(path: str | Path, rows: Sequence[Moved], grid: Grid) -> None:
     import matplotlib as mpl
 
     check_path(path)
-    if sum(row.upper > 0.0 for row in rows) < 2 and not shown(rows):
+    if sum(row.upper > 0.0 for row in rows) < 2 and not shown(rows, grid):
         raise InputError("picture", "has nothing to show: no image has a misclassified neighbour.", "Select others with --samples.")
     with mpl.rc_context(style.settings()):
         draw(rows, grid).savefig(path, dpi=144, metadata={"Date": None} if str(path).endswith(".svg") else {})
@@ -265,3 +270,17 @@ def _show(axes: Any, image: Array) -> None:
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=style.LINE)
+
+
+def _crop(axes: Any, mass: Array, grid: Grid) -> None:
+    """Show the square that holds all mass of an image, and a pixel around it: the rest of the grid is empty."""
+    rows, columns = np.nonzero(mass.reshape(grid.shape).sum(axis=0))
+    side = min(int(max(np.ptp(rows), np.ptp(columns))) + 3, max(grid.height, grid.width))
+    left, top = (_start(places, side, size) for places, size in ((columns, grid.width), (rows, grid.height)))
+    axes.set(xlim=(left, left + side), ylim=(top + side, top))
+
+
+def _start(places: Array, side: int, size: int) -> float:
+    """Where a window of `side` around these rows or columns begins, such that it does not leave the grid where it fits."""
+    centred = float(places.min() + places.max() - side) / 2.0
+    return min(max(centred, -0.5), max(size - side, 0) - 0.5)
