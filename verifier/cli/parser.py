@@ -159,14 +159,21 @@ def _dro(commands: argparse._SubParsersAction) -> None:
 
 
 def _attack(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, without proof")
-    parser.add_argument("--method", required=True, metavar="pgd", help="the attack; pgd is what there is")
+    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, or for a shift of all of them")
+    methods = "pgd, apgd (point-wise), wda, wda++, w-pgd (distributional)"
+    parser.add_argument("--method", required=True, metavar="NAME", help=f"the attack: {methods}")
     _network(parser)
     _data(parser)
     parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the perturbation")
-    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help="the largest perturbation of a sample")
+    text = "the largest perturbation of a sample; of distributional attacks the Wasserstein distance"
+    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help=text)
     parser.add_argument("--steps", type=count, default=50, metavar="N", help="ascent steps (default 50)")
     parser.add_argument("--restarts", type=count, default=5, metavar="N", help="random starts (default 5)")
+    parser.add_argument("--loss", choices=("ce", "dlr", "redlr", "margin"), help="what to ascend (default dlr; w-pgd: redlr)")
+    parser.add_argument("--order", type=norm, metavar="1|2|inf", help="of the Wasserstein distance (default 1; w-pgd, 2 or inf: 2)")
+    parser.add_argument("--copies", type=count, metavar="K", help="wda: the weight 1/K moves, K^(1/p) times as far (default 2)")
+    parser.add_argument("--points", type=count, metavar="M", help="wda: over how many points that weight is spread (default 1)")
+    parser.add_argument("--allocation", choices=("greedy", "random"), help="wda++: whom the budget goes to (default greedy)")
     _region(parser)
     _everywhere(parser)
 
