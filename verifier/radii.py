@@ -247,7 +247,7 @@ def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint 
             search.restore(state)
             stage, state = state["extra"][-1], None
         extra = (limit, proved, attacked, dict(stats), stage)
-        status = _answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
+        status = answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -320,7 +320,7 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     return search
 
 
-def _answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
+def answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
     """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
     status: Status | None = search.run(budget, keep, most=QUICK_PIECES)
     if status is Status.TIMED_OUT and not budget.exceeded():

@@ -38,7 +38,8 @@ def walk(
         if known is not None:
             _tighten(pieces, node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
         if crown and index > after and (pieces.lines or not pieces.region.is_box):
-            _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, iterations))
+            steps = iterations if pieces.lines else 0  # before the first ReLU there is no slope to choose
+            _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, steps))
         lines = Lines.of(pieces.lowers[node.parent], pieces.uppers[node.parent])
         pieces.lines[index] = lines
         pieces.lowers.append(np.maximum(lines.lower, 0.0))
