@@ -8,7 +8,6 @@ Mass may be capped per pixel ("image"): multipliers of the caps (F2), an augment
 still overflows where an error is met is spilled to neighbouring pixels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -20,9 +19,9 @@ from torch import Tensor
 from problems.network import Network
 from problems.transport.grid import Grid
 from problems.transport.support import Support, support
-from verifier.attacks.module import as_module, check_device, one_thread, operations, search_precision
+from verifier.attacks.module import as_module, check_device, operations, search_precision
 from verifier.attacks.pgd import STEP_OPERATIONS, check_budget, likely_targets
-from verifier.attacks.transport_witness import checked, settle
+from verifier.attacks.transport_witness import checked, searched
 
 Array = np.ndarray
 
@@ -67,22 +66,6 @@ def nearest(
     check_budget(steps=steps, restarts=0, seed=seed)
     x, labels, grid, cap = checked(network, x, labels, shape, ground, pixels)
     return searched(network, x, labels, grid, cap, Search(network, grid, cap, steps, device, deadline).run, deadline)
-
-
-# A search turns images (N, n) and labels (N,) into candidates (N, T, n) and their distances (N, T) in mass times pixels, inf where none.
-Run = Callable[[Array, Array], tuple[Array, Array]]
-
-
-def searched(network: Network, x: Array, labels: Array, grid: Grid, cap: float, run: Run, deadline: float | None) -> tuple[Array, Array]:
-    """Search group by group, then settle: (points (N, n), distances (N,)) as `nearest` returns them."""
-    points, distances = x.copy(), np.full(len(x), inf)
-    group = max(1, ROWS["cpu"] // 2)
-    for begin in range(0, len(x), group):
-        rows = slice(begin, begin + group)
-        with one_thread():
-            candidates, costs = run(x[rows], labels[rows])
-            points[rows], distances[rows] = settle(network, x[rows], labels[rows], candidates, costs, grid, cap, deadline)
-    return points, distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +148,10 @@ class Descent:
         self._retreat(known)
 
     def margins(self, points: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        """z_target - z_label at points (R, S, n) of some rows (default all) -> (R, S); in float32 a little less, so that an error seen is one in float64 as well."""
+        """z_target - z_label at points (R, S, n) of some rows (default all): (R, S).
+
+        In float32 a little less than that, so that an error seen there is one in float64 as well.
+        """
         logits = self.module(points.flatten(0, 1).to(self.precision)).to(points.dtype).reshape(*points.shape[:2], -1)
         index = torch.stack([self.targets[rows], self.labels[rows]], 1)[:, None].expand(-1, points.shape[1], -1)
         target, label = logits.gather(2, index).unbind(2)
