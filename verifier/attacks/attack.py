@@ -18,6 +18,8 @@ from verifier.attacks.classifier import classifier
 from verifier.attacks.module import check_device
 from verifier.attacks.pgd import check_budget
 from verifier.attacks.pointwise import AutoProjectedGradient, ProjectedGradient
+from verifier.attacks.transport import METHODS as IMAGE_METHODS
+from verifier.attacks.transport import NORM, attack_images
 from verifier.attacks.w_pgd import WassersteinGradient
 from verifier.attacks.wda import BoughtFlips, FixedWeights, check_choices
 
@@ -46,6 +48,8 @@ def attack(
     points: int | None = None,
     allocation: str | None = None,
     input_shape: tuple[int, ...] | None = None,
+    ground: str | None = None,
+    pixels: str | None = None,
 ) -> AttackReport:
     """Search for misclassified inputs near the samples, in the norm 1, 2 or inf, inside the region.
 
@@ -56,6 +60,8 @@ def attack(
     images; data: a Dataset, "digits:test", "mnist:FOLDER" or "FILE.npz", of which `samples` ("A:B") are taken. region None means the data's
     own ([0, 1] for images, R^n for files); no attack needs a bounded one. timeout in seconds, for the search; what was found by then, or by
     Ctrl-C, is reported. The same seed gives the same points (on one device, without timeout).
+    norm "wasserstein" with frank-wolfe or flow-gradient: each image moves by at most epsilon in W1, see `attack_images`; `ground` ("l1", "l2")
+    and `pixels` ("simplex", "image") are for them alone.
     loss: of apgd and wda "dlr", "ce" or "margin", of w-pgd also "redlr"; copies k and points M of wda, allocation of wda++ ("greedy",
     "random"): see the classes. None is the attack's own default.
 
@@ -64,6 +70,16 @@ def attack(
     and ReLU layers is taken at its own word (`judged_by` says so). `accuracy` is an upper bound on the accuracy under attack: no attack
     proves that there is no better one. Raises InputError and its subclasses (DataError: labels, shapes, samples outside the region).
     """
+    if norm == NORM or method in IMAGE_METHODS:
+        if norm != NORM:
+            raise InputError("norm", f"{method} attacks in Wasserstein distance of images, not in {norm}.", f"Use --norm {NORM}.")
+        _check_unused(region=region, loss=loss, order=order, copies=copies, points=points, allocation=allocation, input_shape=input_shape)
+        check_budget(steps=steps, restarts=restarts, seed=seed)
+        return attack_images(
+            network, data, method=method, epsilon=epsilon, ground=ground or "l1", pixels=pixels or "simplex", samples=samples, steps=steps,
+            seed=seed, device=device, timeout=timeout,
+        )  # fmt: skip
+    _check_unused(ground=ground, pixels=pixels)
     if method not in METHODS:
         raise InputError("method", f"{method!r} is not an attack.", f"Choose one of: {', '.join(METHODS)}.")
     kind = METHODS[method]
@@ -99,6 +115,15 @@ def attack(
         choices=choices,
     )
     return kind().attack(problem)
+
+
+def _check_unused(**choices: Any) -> None:
+    """Raises InputError for a choice of another kind of attack."""
+    for name, value in choices.items():
+        if value is not None:
+            raise InputError(
+                name, "means nothing for this norm.", f"Leave it out: ground and pixels go with --norm {NORM}, the rest does not."
+            )
 
 
 def _check_taken(kind: type[Attack], choices: Choices) -> None:

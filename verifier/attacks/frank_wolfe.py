@@ -94,22 +94,40 @@ class Search:
         self._pursue(x, labels, targets, pairs, self.steps - exploring, candidates, costs)
         return candidates, costs
 
+    def ascended(self, x: Array, labels: Array, radius: Array) -> Array:
+        """Images (N, n) of large margin at costs of at most radius (N,), in mass times pixels: no error is sought beyond it."""
+        targets = likely_targets(self.network.forward(x), labels)[:, :LEADING]
+        points, margins = x.copy(), np.full(len(x), -inf)
+        rows, columns = np.repeat(np.arange(len(x)), targets.shape[1]), np.tile(np.arange(targets.shape[1]), len(x))
+        for begin in range(0, len(rows), self._batch()):
+            part, place = rows[begin : begin + self._batch()], columns[begin : begin + self._batch()]
+            descent = self._descent(x[part], labels[part], targets[part, place])
+            descent.limit = self._tensor(radius[part])
+            for _ in range(self.steps):
+                if self.deadline is not None and monotonic() >= self.deadline:
+                    break
+                descent.step()
+            for row, point, value in zip(part, *(found.cpu().numpy() for found in descent.steepest()), strict=True):
+                if value > margins[row]:
+                    points[row], margins[row] = point, value
+        return points
+
+    def _batch(self) -> int:
+        kind = self.device.split(":")[0]
+        return max(1, min(ROWS[kind], int(STEP_OPERATIONS[kind] / operations(self.network))))
+
+    def _descent(self, x: Array, labels: Array, targets: Array) -> "Descent":
+        return Descent(self.network, self.grid, self._tensor(x), self._tensor(labels), self._tensor(targets), self.cap)
+
     def _pursue(
         self, x: Array, labels: Array, targets: Array, pairs: tuple[Array, Array], steps: int, candidates: Array, costs: Array
     ) -> None:
-        step = max(1, min(ROWS[self.device.split(":")[0]], int(STEP_OPERATIONS[self.device.split(":")[0]] / operations(self.network))))
+        step = self._batch()
         for begin in range(0, len(pairs[0]), step):
             rows, columns = pairs[0][begin : begin + step], pairs[1][begin : begin + step]
             if self.deadline is not None and monotonic() >= self.deadline:
                 return
-            descent = Descent(
-                self.network,
-                self.grid,
-                self._tensor(x[rows]),
-                self._tensor(labels[rows]),
-                self._tensor(targets[rows, columns]),
-                self.cap,
-            )
+            descent = self._descent(x[rows], labels[rows], targets[rows, columns])
             descent.start(self._tensor(candidates[rows, columns]), self._tensor(costs[rows, columns]))
             for _ in range(steps):
                 if self.deadline is not None and monotonic() >= self.deadline:
@@ -135,6 +153,7 @@ class Descent:
         self.points, self.costs = x.clone(), torch.zeros_like(self.mass)
         self.best, self.nearest = x.clone(), torch.full_like(self.mass, inf)
         self.radius = FIRST_RADIUS * self.mass
+        self.limit = torch.full_like(self.mass, inf)  # the largest radius of interest
         self.margin = torch.full_like(self.mass, MARGIN)
         self.failures = torch.zeros_like(self.mass)
         self.slopes = torch.zeros_like(x)
@@ -146,6 +165,13 @@ class Descent:
         known = nearest.isfinite()
         self.best, self.nearest = torch.where(known[:, None], best, self.best), nearest.clone()
         self._retreat(known)
+
+    def steepest(self) -> tuple[Tensor, Tensor]:
+        """(points (R, n), margins (R,)) where the search stands, an error if one was met."""
+        points = torch.where(self.nearest.isfinite()[:, None], self.best, self.points)
+        fitting = points if self.cap == inf else spill(points, self.cap, self.grid)[0]
+        with torch.no_grad():
+            return fitting, self.margins(fitting[:, None])[:, 0]
 
     def margins(self, points: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """z_target - z_label at points (R, S, n) of some rows (default all): (R, S).
@@ -164,7 +190,8 @@ class Descent:
         (slopes,) = torch.autograd.grad(values.sum(), points)
         with torch.no_grad():
             self.slopes += (slopes - self.slopes) / (self.failures[:, None] + 1)
-            goal = support(self.slopes - self._charged(self.points), self.x, self.radius, shape=self.grid)
+            radius = torch.minimum(self.radius, self.limit)
+            goal = support(self.slopes - self._charged(self.points), self.x, radius, shape=self.grid)
             self.worth = torch.maximum(FADING * self.worth, goal.multiplier)
             values, multiplier = self._search(values.detach(), goal), goal.multiplier
             reached = self.costs.clone()

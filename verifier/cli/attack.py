@@ -33,6 +33,8 @@ def run(options: Namespace, output: Output) -> None:
             copies=options.copies,
             points=options.points,
             allocation=options.allocation,
+            ground=options.ground,
+            pixels=options.pixels,
         )
     for row in report.rows:
         found = f"misclassified at distance {at_most(row.distance)}" if row.success else "no misclassified input found"
