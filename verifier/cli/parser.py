@@ -102,7 +102,8 @@ def norm(text: str) -> float:
     return NORMS[text]
 
 
-def distance(text: str) -> float | str:
+def norm_of_images(text: str) -> float | str:
+    """A norm, or the Wasserstein distance of images."""
     return text if text == WASSERSTEIN else norm(text)
 
 
@@ -141,7 +142,7 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("radius", help="how far is the nearest misclassified input of each sample? (--timeout is per sample)")
     _network(parser)
     _data(parser)
-    parser.add_argument("--norm", type=distance, required=True, metavar="1|2|inf|wasserstein", help="the norm of the distance")
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help="the norm of the distance")
     _transport(parser)
     _region(parser)
     _resumable(parser, "radii and searches")
@@ -165,14 +166,22 @@ def _dro(commands: argparse._SubParsersAction) -> None:
 
 
 def _attack(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, without proof")
-    parser.add_argument("--method", required=True, metavar="pgd", help="the attack; pgd is what there is")
+    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, or for a shift of all of them")
+    methods = "pgd, apgd (point-wise), wda, wda++, w-pgd (distributional), frank-wolfe, flow-gradient (Wasserstein distance of images)"
+    parser.add_argument("--method", required=True, metavar="NAME", help=f"the attack: {methods}")
     _network(parser)
     _data(parser)
-    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the perturbation")
-    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help="the largest perturbation of a sample")
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help="the norm of the perturbation")
+    text = "the largest perturbation of a sample; of distributional attacks the Wasserstein distance"
+    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help=text)
     parser.add_argument("--steps", type=count, default=50, metavar="N", help="ascent steps (default 50)")
     parser.add_argument("--restarts", type=count, default=5, metavar="N", help="random starts (default 5)")
+    parser.add_argument("--loss", choices=("ce", "dlr", "redlr", "margin"), help="what to ascend (default dlr; w-pgd: redlr)")
+    parser.add_argument("--order", type=norm, metavar="1|2|inf", help="of the Wasserstein distance (default 1; w-pgd, 2 or inf: 2)")
+    parser.add_argument("--copies", type=count, metavar="K", help="wda: the weight 1/K moves, K^(1/p) times as far (default 2)")
+    parser.add_argument("--points", type=count, metavar="M", help="wda: over how many points that weight is spread (default 1)")
+    parser.add_argument("--allocation", choices=("greedy", "random"), help="wda++: whom the budget goes to (default greedy)")
+    _images(parser)
     _region(parser)
     _everywhere(parser)
 
@@ -231,6 +240,11 @@ def _data(parser: argparse.ArgumentParser, default: str | None = None, *, requir
     text = "digits:test, digits:train, mnist:FOLDER, or FILE.npz with arrays x and y" + (f" (default {default})" if default else "")
     parser.add_argument("--data", required=required and default is None, default=default, metavar="DATA", help=text)
     parser.add_argument("--samples", metavar="A:B", help="which rows (default all)")
+
+
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ground", choices=("l1", "l2"), help="wasserstein: the distance of pixels (default l1)")
+    parser.add_argument("--pixels", choices=("simplex", "image"), help="wasserstein: pixels stay >= 0, or in [0, 1] (default simplex)")
 
 
 def _region(parser: argparse.ArgumentParser) -> None:

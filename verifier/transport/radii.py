@@ -145,7 +145,8 @@ def _solved(setting: Setting, task: Task, interrupt: Any) -> Radius:
     question = pose(setting, posed, task)
     mass = setting.grid.mass(task.x)
     if certainly_misclassified(question, posed.ball.center):
-        return Radius(task.sample, task.label, _bracket(setting, mass, 0.0, 0.0, Status.CLOSED, task.x, budget, {"bounds": 0.0, "attack": 0.0}))
+        stats = {"bounds": 0.0, "attack": 0.0}
+        return Radius(task.sample, task.label, _bracket(setting, mass, 0.0, 0.0, Status.CLOSED, task.x, budget, stats))
     incumbent = None
     if task.start is not None:
         incumbent = question.judge(posed.coordinates(task.start)[None], -inf)
