@@ -4,11 +4,10 @@ For a target class the margin z_target - z_label is ascended over {nu >= 0 : W1(
 exactly by the support function of the ball (F1), so no projection is needed; the margin is piecewise linear, so several step sizes are
 tried at once. Whenever an error is met the ball shrinks to the first one on the way from x to it, and a little further; where a step does
 not ascend, a kink of the margin is near, and the next direction ascends the mean of the gradients met there.
-Mass may be capped per pixel ("image"): multipliers of the caps, raised where a direction overfills a pixel, are subtracted from the
-gradient (F2), and what still overflows is spilled to neighbouring pixels.
+Mass may be capped per pixel ("image"): multipliers of the caps (F2), an augmented Lagrangian's, are subtracted from the gradient, and what
+still overflows where an error is met is spilled to neighbouring pixels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -19,10 +18,10 @@ from torch import Tensor
 
 from problems.network import Network
 from problems.transport.grid import Grid
-from problems.transport.support import support
-from verifier.attacks.module import as_module, check_device, one_thread, operations
+from problems.transport.support import Support, support
+from verifier.attacks.module import as_module, check_device, operations, search_precision
 from verifier.attacks.pgd import STEP_OPERATIONS, check_budget, likely_targets
-from verifier.attacks.transport_witness import checked, settle
+from verifier.attacks.transport_witness import checked, searched
 
 Array = np.ndarray
 
@@ -33,6 +32,8 @@ FIRST_RADIUS = 0.3  # pixels, for images of mass 1
 MARGIN, NARROWER = 0.04, 0.4  # how much smaller than the nearest error the ball is, and how that changes without success
 AIM = 0.1  # share of MARGIN by which the ball stays smaller at least
 BEYOND = 1 + 1e-7  # past the radius at which a linear margin would be 0
+SLACK = 2e-6  # of the logits, in float32
+CHARGING, FADING = 0.3, 0.9  # how fast multipliers of caps follow what overflows, and their unit the largest rate of late
 PATIENCE = 4  # steps without an error before the search goes back to the nearest one
 EXPLORING, LEADING = 0.3, 3  # share of the steps taken towards all targets, and how many of them are pursued then
 ROWS = {"cpu": 192, "cuda": 8192}  # pairs of image and target searched together: what a cache holds
@@ -67,22 +68,6 @@ def nearest(
     return searched(network, x, labels, grid, cap, Search(network, grid, cap, steps, device, deadline).run, deadline)
 
 
-# A search turns images (N, n) and labels (N,) into candidates (N, T, n) and their distances (N, T) in mass times pixels, inf where none.
-Run = Callable[[Array, Array], tuple[Array, Array]]
-
-
-def searched(network: Network, x: Array, labels: Array, grid: Grid, cap: float, run: Run, deadline: float | None) -> tuple[Array, Array]:
-    """Search group by group, then settle: (points (N, n), distances (N,)) as `nearest` returns them."""
-    points, distances = x.copy(), np.full(len(x), inf)
-    group = max(1, ROWS["cpu"] // 2)
-    for begin in range(0, len(x), group):
-        rows = slice(begin, begin + group)
-        with one_thread():
-            candidates, costs = run(x[rows], labels[rows])
-            points[rows], distances[rows] = settle(network, x[rows], labels[rows], candidates, costs, grid, cap, deadline)
-    return points, distances
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """Frank-Wolfe for images (N, n) of one network, towards its most likely targets."""
@@ -109,22 +94,40 @@ class Search:
         self._pursue(x, labels, targets, pairs, self.steps - exploring, candidates, costs)
         return candidates, costs
 
+    def ascended(self, x: Array, labels: Array, radius: Array) -> Array:
+        """Images (N, n) of large margin at costs of at most radius (N,), in mass times pixels: no error is sought beyond it."""
+        targets = likely_targets(self.network.forward(x), labels)[:, :LEADING]
+        points, margins = x.copy(), np.full(len(x), -inf)
+        rows, columns = np.repeat(np.arange(len(x)), targets.shape[1]), np.tile(np.arange(targets.shape[1]), len(x))
+        for begin in range(0, len(rows), self._batch()):
+            part, place = rows[begin : begin + self._batch()], columns[begin : begin + self._batch()]
+            descent = self._descent(x[part], labels[part], targets[part, place])
+            descent.limit = self._tensor(radius[part])
+            for _ in range(self.steps):
+                if self.deadline is not None and monotonic() >= self.deadline:
+                    break
+                descent.step()
+            for row, point, value in zip(part, *(found.cpu().numpy() for found in descent.steepest()), strict=True):
+                if value > margins[row]:
+                    points[row], margins[row] = point, value
+        return points
+
+    def _batch(self) -> int:
+        kind = self.device.split(":")[0]
+        return max(1, min(ROWS[kind], int(STEP_OPERATIONS[kind] / operations(self.network))))
+
+    def _descent(self, x: Array, labels: Array, targets: Array) -> "Descent":
+        return Descent(self.network, self.grid, self._tensor(x), self._tensor(labels), self._tensor(targets), self.cap)
+
     def _pursue(
         self, x: Array, labels: Array, targets: Array, pairs: tuple[Array, Array], steps: int, candidates: Array, costs: Array
     ) -> None:
-        step = max(1, min(ROWS[self.device.split(":")[0]], int(STEP_OPERATIONS[self.device.split(":")[0]] / operations(self.network))))
+        step = self._batch()
         for begin in range(0, len(pairs[0]), step):
             rows, columns = pairs[0][begin : begin + step], pairs[1][begin : begin + step]
             if self.deadline is not None and monotonic() >= self.deadline:
                 return
-            descent = Descent(
-                as_module(self.network, self.device),
-                self.grid,
-                self._tensor(x[rows]),
-                self._tensor(labels[rows]),
-                self._tensor(targets[rows, columns]),
-                self.cap,
-            )
+            descent = self._descent(x[rows], labels[rows], targets[rows, columns])
             descent.start(self._tensor(candidates[rows, columns]), self._tensor(costs[rows, columns]))
             for _ in range(steps):
                 if self.deadline is not None and monotonic() >= self.deadline:
@@ -142,17 +145,20 @@ class Descent:
     best (R, n): the nearest error met, nearest (R,): what it costs, inf where none was met.
     """
 
-    def __init__(self, module: torch.nn.Module, grid: Grid, x: Tensor, labels: Tensor, targets: Tensor, cap: float) -> None:
-        self.module, self.grid, self.x, self.cap = module, grid, x, cap
+    def __init__(self, network: Network, grid: Grid, x: Tensor, labels: Tensor, targets: Tensor, cap: float) -> None:
+        self.precision = search_precision(network)
+        self.module, self.grid, self.x, self.cap = as_module(network, str(x.device), self.precision), grid, x, cap
         self.labels, self.targets = labels, targets
         self.mass = x.sum(1)
         self.points, self.costs = x.clone(), torch.zeros_like(self.mass)
         self.best, self.nearest = x.clone(), torch.full_like(self.mass, inf)
         self.radius = FIRST_RADIUS * self.mass
+        self.limit = torch.full_like(self.mass, inf)  # the largest radius of interest
         self.margin = torch.full_like(self.mass, MARGIN)
         self.failures = torch.zeros_like(self.mass)
         self.slopes = torch.zeros_like(x)
         self.prices = torch.zeros_like(x)  # multipliers of the caps
+        self.worth = torch.zeros_like(self.mass)  # how much margin a unit of cost is worth, lately
 
     def start(self, best: Tensor, nearest: Tensor) -> None:
         """Go on from known errors (R, n) at these costs (R,), inf where there is none."""
@@ -160,51 +166,87 @@ class Descent:
         self.best, self.nearest = torch.where(known[:, None], best, self.best), nearest.clone()
         self._retreat(known)
 
-    def margins(self, points: Tensor) -> Tensor:
-        """z_target - z_label at points (R, S, n) -> (R, S)."""
-        logits = self.module(points.flatten(0, 1)).reshape(*points.shape[:2], -1)
-        index = torch.stack([self.targets, self.labels], 1)[:, None].expand(-1, points.shape[1], -1)
-        picked = logits.gather(2, index)
-        return picked[..., 0] - picked[..., 1]
+    def steepest(self) -> tuple[Tensor, Tensor]:
+        """(points (R, n), margins (R,)) where the search stands, an error if one was met."""
+        points = torch.where(self.nearest.isfinite()[:, None], self.best, self.points)
+        fitting = points if self.cap == inf else spill(points, self.cap, self.grid)[0]
+        with torch.no_grad():
+            return fitting, self.margins(fitting[:, None])[:, 0]
+
+    def margins(self, points: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """z_target - z_label at points (R, S, n) of some rows (default all): (R, S).
+
+        In float32 a little less than that, so that an error seen there is one in float64 as well.
+        """
+        logits = self.module(points.flatten(0, 1).to(self.precision)).to(points.dtype).reshape(*points.shape[:2], -1)
+        index = torch.stack([self.targets[rows], self.labels[rows]], 1)[:, None].expand(-1, points.shape[1], -1)
+        target, label = logits.gather(2, index).unbind(2)
+        return target - label - (SLACK * (target.abs() + label.abs()) if self.precision is torch.float32 else 0.0)
 
     def step(self) -> None:
         """One linear problem, one line search."""
         points = self.points.detach().requires_grad_()
         values = self.margins(points[:, None])[:, 0]
         (slopes,) = torch.autograd.grad(values.sum(), points)
-        values = values.detach()
         with torch.no_grad():
             self.slopes += (slopes - self.slopes) / (self.failures[:, None] + 1)
-            goal = support(self.slopes - self.prices, self.x, self.radius, shape=self.grid)
-            if self.cap < inf:
-                self._charge(goal.nu, goal.multiplier)
-            sizes = torch.tensor(STEPS, dtype=points.dtype, device=points.device)
-            tried = self.points[:, None] + sizes[:, None] * (goal.nu - self.points)[:, None]
-            costs = self.costs[:, None] + sizes * (goal.cost - self.costs)[:, None]
-            tried, costs = self._fitted(tried, costs)
-            found = self.margins(tried)
-            ascent, choice = found.max(1)
-            choice = torch.where(ascent > values, choice, STEPS.index(STEADY))
-            row = torch.arange(len(choice), device=choice.device)
-            self.points, self.costs, ascent = tried[row, choice], costs[row, choice], found[row, choice]
+            radius = torch.minimum(self.radius, self.limit)
+            goal = support(self.slopes - self._charged(self.points), self.x, radius, shape=self.grid)
+            self.worth = torch.maximum(FADING * self.worth, goal.multiplier)
+            values, multiplier = self._search(values.detach(), goal), goal.multiplier
+            reached = self.costs.clone()
             self.failures += 1
-            hit, reached = ascent >= 0, self.costs.clone()
+            hit = values >= 0
             if bool(hit.any()):
                 self._shrink(hit)
-            self._aim(ascent, reached, goal.multiplier)
+            self._aim(values, reached, multiplier)
             self._retreat((self.failures >= PATIENCE) & self.nearest.isfinite(), narrower=True)
             far = (self.failures > PATIENCE) & ~self.nearest.isfinite()
             self.radius = torch.where(far, 2 * self.radius, self.radius)
             self.failures = torch.where(far, 0.0, self.failures)
+
+    def _search(self, values: Tensor, goal: Support) -> Tensor:
+        """Move from points of margin `values` (R,) towards the goal, by the best of the step sizes; the margins (R,) there."""
+        sizes = torch.tensor(STEPS, dtype=self.x.dtype, device=self.x.device)
+        tried = self.points[:, None] + sizes[:, None] * (goal.nu - self.points)[:, None]
+        costs = self.costs[:, None] + sizes * (goal.cost - self.costs)[:, None]
+        found = self.margins(tried)
+        ascent, choice = (found - self._penalty(tried)).max(1)
+        choice = torch.where(ascent > values - self._penalty(self.points[:, None])[:, 0], choice, STEPS.index(STEADY))
+        row = torch.arange(len(choice), device=choice.device)
+        self.points, self.costs = tried[row, choice], costs[row, choice]
+        if self.cap == inf:
+            return found[row, choice]
+        self.prices += CHARGING * (self._charged(self.points) - self.prices)
+        fitting, extra = spill(self.points, self.cap, self.grid)
+        reached = self.margins(fitting[:, None])[:, 0]
+        hit = reached >= 0  # what errs must fit; what does not yet may overflow
+        self.points = torch.where(hit[:, None], fitting, self.points)
+        self.costs = torch.where(hit, self.costs + extra, self.costs)
+        return reached
+
+    def _charged(self, points: Tensor) -> Tensor:
+        """(..., n): multipliers of the caps at points (R, n) or (R, S, n), raised in proportion to what overflows there."""
+        if self.cap == inf:
+            return torch.zeros_like(points)
+        prices, rate = self.prices, (self.worth / self.x.amax(1))[:, None]
+        if points.dim() == 3:
+            prices, rate = prices[:, None], rate[:, None]
+        return (prices + rate * (points - self.cap)).clamp(min=0.0)
+
+    def _penalty(self, points: Tensor) -> Tensor:
+        """(R, S): the term of the augmented Lagrangian at points (R, S, n)."""
+        if self.cap == inf:
+            return torch.zeros_like(points[..., 0])
+        rate = (self.worth / self.x.amax(1))[:, None].clamp(min=1e-300)
+        return self._charged(points).square().sum(2) / (2 * rate)
 
     def _shrink(self, hit: Tensor) -> None:
         """The first error on the way from the image to a point that is one becomes the nearest, and the ball a little smaller than that."""
         shares = torch.tensor(SHARES, dtype=self.x.dtype, device=self.x.device)
         rows = torch.nonzero(hit).flatten()
         way = self.x[rows, None] + shares[:, None] * (self.points - self.x)[rows, None]
-        part = Descent.__new__(Descent)
-        part.module, part.labels, part.targets = self.module, self.labels[rows], self.targets[rows]
-        wrong = part.margins(way) >= 0
+        wrong = self.margins(way, rows) >= 0
         wrong[:, -1] = True
         first = wrong.to(torch.uint8).argmax(1)
         index = torch.arange(len(rows), device=rows.device)
@@ -220,9 +262,9 @@ class Descent:
         self._pull_in()
 
     def _aim(self, values: Tensor, costs: Tensor, multiplier: Tensor) -> None:
-        """The radius at which the margin, `values` (R,) at points of these costs (R,), would be 0 if it went on as steeply (Newton), where that is of use.
+        """Set the radius at which margins of `values` (R,) at points of these costs (R,) would be 0 if they went on as steeply (Newton).
 
-        The largest linear margin is concave in the radius: Newton's step falls short of its root, from either side, and is exact in the end.
+        The largest linear margin is concave in the radius: Newton's step falls short of its root from either side, and is exact in the end.
         """
         needed = (costs - values / multiplier.clamp(min=1e-300)) * BEYOND
         inner, outer = self.nearest * (1 - self.margin), self.nearest * (1 - AIM * self.margin)
@@ -245,18 +287,6 @@ class Descent:
         share = torch.where(self.costs > self.radius, self.radius / self.costs.clamp(min=1e-300), 1.0)
         self.points = self.x + share[:, None] * (self.points - self.x)
         self.costs = self.costs * share
-
-    def _charge(self, goal: Tensor, multiplier: Tensor) -> None:
-        """Raise the price of pixels that a direction overfills, lower that of those it leaves room in."""
-        excess = (goal - self.cap) / self.x.amax(1, keepdim=True)
-        self.prices = (self.prices + multiplier[:, None] * excess.clamp(-1.0, 1.0)).clamp(min=0.0)
-
-    def _fitted(self, points: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (R, S, n) with no pixel above the cap, and what they cost (R, S)."""
-        if self.cap == inf:
-            return points, costs
-        spilled, extra = spill(points.flatten(0, 1), self.cap, self.grid)
-        return spilled.reshape(points.shape), costs + extra.reshape(costs.shape)
 
 
 def spill(points: Tensor, cap: float, grid: Grid, rounds: int = 64) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ Points are moved onto the error set along the segment from their image, then mad
 are those of an explicit plan, so proved upper bounds; margins are proved by intervals or in exact arithmetic.
 """
 
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 
@@ -13,15 +14,16 @@ from problems.data import Dataset
 from problems.errors import InputError
 from problems.network import Network
 from problems.rounding import round_up
-from problems.transport.conserved import conserved
+from problems.transport.dyadic import settled
 from problems.transport.flows import distance
 from problems.transport.grid import PIXELS, Grid
-from verifier.attacks.module import as_module
+from verifier.attacks.module import as_module, one_thread
 from verifier.attacks.pgd import batch_size
 from verifier.attacks.witness import PROBES, exact_margin, first_errors, float_margins, proven_margins
 
 Array = np.ndarray
 
+TOGETHER = 96  # images searched, then settled
 # Relative steps past the boundary found in float64: where intervals are tried, and where exact arithmetic is.
 STEPS_PAST = (2.0**-36, 2.0**-30, 2.0**-24, 2.0**-18)
 STEPS_EXACT = (2.0**-40, 2.0**-24, inf)
@@ -42,6 +44,21 @@ def checked(
         row = int((data.x > 1).any(1).argmax())
         raise InputError(f"image {row}", "has a pixel above 1, the largest that pixels=image allows.", "Scale it, or use pixels=simplex.")
     return data.x, data.y, grid, 1.0 if pixels == "image" else inf
+
+
+# A search turns images (N, n) and labels (N,) into candidates (N, T, n) and their distances (N, T) in mass times pixels, inf where none.
+Run = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def searched(network: Network, x: Array, labels: Array, grid: Grid, cap: float, run: Run, deadline: float | None) -> tuple[Array, Array]:
+    """Search group by group, then settle: (points (N, n), distances (N,)) as `nearest` returns them."""
+    points, distances = x.copy(), np.full(len(x), inf)
+    for begin in range(0, len(x), TOGETHER):
+        rows = slice(begin, begin + TOGETHER)
+        with one_thread():
+            candidates, costs = run(x[rows], labels[rows])
+            points[rows], distances[rows] = settle(network, x[rows], labels[rows], candidates, costs, grid, cap, deadline)
+    return points, distances
 
 
 def distance_up(x: Array, image: Array, grid: Grid) -> float:
@@ -93,25 +110,24 @@ def _proved(network: Network, x: Array, found: Array, shares: Array, labels: Arr
     """(points (N, n), distances (N,)) on the segments from x to found (N, n), at share (N,) or just past it: proved errors."""
     points, distances = x.copy(), np.full(len(x), inf)
 
-    def candidate(row: int, step: float) -> Array | None:
-        share = min(1.0, shares[row] * (1 + step))
-        return conserved(x[row], x[row] + share * (found[row] - x[row]), grid, cap=cap)
+    def candidates(rows: Array, step: float) -> Array:
+        share = np.minimum(1.0, shares[rows] * (1 + step))[:, None]
+        images = x[rows] + share * (found[rows] - x[rows])
+        return np.stack([settled(image[None], center, grid, cap)[0] for image, center in zip(images, x[rows], strict=True)])
 
     left = np.flatnonzero(~np.isnan(shares))
     for step in STEPS_PAST:
-        images = {row: image for row in left.tolist() if (image := candidate(row, step)) is not None}
-        if not images:
+        if not len(left):
             break
-        rows = np.array(list(images))
-        tried = np.stack(list(images.values()))
-        proved = proven_margins(network, tried, labels[rows])[0] >= 0
-        for row, image in zip(rows[proved], tried[proved], strict=True):
+        tried = candidates(left, step)
+        proved = proven_margins(network, tried, labels[left])[0] >= 0
+        for row, image in zip(left[proved], tried[proved], strict=True):
             points[row], distances[row] = image, distance_up(x[row], image, grid)
-        left = left[~np.isfinite(distances[left])]
-    for row in left.tolist():
+        left = left[~proved]
+    for row in left:
         for step in STEPS_EXACT:
-            exact = candidate(row, step)
-            if exact is not None and exact_margin(network, exact, int(labels[row])) >= 0:
-                points[row], distances[row] = exact, distance_up(x[row], exact, grid)
+            image = candidates(np.array([row]), step)[0]
+            if exact_margin(network, image, int(labels[row])) >= 0:
+                points[row], distances[row] = image, distance_up(x[row], image, grid)
                 break
     return points, distances

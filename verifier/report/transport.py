@@ -209,10 +209,15 @@ def save(path: str | Path, rows: Sequence[Moved], grid: Grid) -> None:
     import matplotlib as mpl
 
     check_path(path)
-    if sum(row.upper > 0.0 for row in rows) < 2 and not shown(rows, grid):
+    if not drawable(rows, grid):
         raise InputError("picture", "has nothing to show: no image has a misclassified neighbour.", "Select others with --samples.")
     with mpl.rc_context(style.settings()):
         draw(rows, grid).savefig(path, dpi=144, metadata={"Date": None} if str(path).endswith(".svg") else {})
+
+
+def drawable(rows: Sequence[Moved], grid: Grid) -> bool:
+    """Whether `draw` has something to show: a flow, or several radii."""
+    return bool(shown(rows, grid)) or sum(row.upper > 0.0 for row in rows) > 1
 
 
 def check_path(path: str | Path) -> None:
