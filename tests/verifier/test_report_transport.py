@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import verifier
 from problems import readers
 from problems.data import load
 from problems.errors import InputError
 from problems.transport.flows import distance
 from problems.transport.grid import Grid
 from verifier.bracket import Bracket, Status
+from verifier.cli import main
 from verifier.radii import Radius
 from verifier.report import transport
 
@@ -114,3 +116,23 @@ def test_section_of_the_page() -> None:
     assert text.count("<tr>") == 4
     assert 'src="data:image/svg+xml' in text
     assert "<figure>" not in transport.section(rows[2:], grid, "")
+
+
+def test_picture_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    data = load("digits:test").select("3:5")
+    unit = {"ground": "l1", "pixels": "simplex", "configuration": "feasible", "mass": 1.0, "bounds": 0.1, "attack": 0.2}
+    brackets = [Bracket("min", 0.1, 0.2, Status.BOUNDS_ONLY, x[::-1].copy(), stats=unit) for x in data.x]
+    answers = [Radius(int(n), int(y), b) for n, y, b in zip(data.numbers, data.y, brackets, strict=True)]
+    monkeypatch.setitem(verifier.__dict__, "radius", lambda *_, **__: iter(answers))
+    command = ["radius", "--network", "digits-16x2", "--data", "digits:test", "--samples", "3:5", "--norm", "wasserstein", "--picture"]
+    assert main([*command, str(tmp_path / "moved.png")]) == 0
+    assert (tmp_path / "moved.png").stat().st_size > 10_000
+    assert "moved.png: drawn." in capsys.readouterr().err
+    assert main([*command, "moved.pdf"]) == 2
+    assert "neither .svg nor .png" in capsys.readouterr().err
+    assert main([*command[:8], "inf", *command[9:], "moved.png"]) == 2
+    assert "goes with --norm wasserstein" in capsys.readouterr().err
+    answers = [Radius(3, 3, Bracket("min", 0.0, 0.0, Status.CLOSED, data.x[0], stats=unit))]
+    assert main([*command, str(tmp_path / "none.png")]) == 0
+    assert "nothing to draw" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
