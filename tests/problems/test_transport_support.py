@@ -2,17 +2,21 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from problems.errors import DataError, InputError, RegionError
 from problems.regions import TransportBall
+from problems.transport.curve import curve
 from problems.transport.dyadic import settled
 from problems.transport.flows import distance
 from problems.transport.grid import Grid
+from problems.transport.multipliers import cut_support
 from problems.transport.support import support
-from tests.problems.transport_oracles import functionals, grids, images, largest, shortest
+from tests.problems.transport_oracles import functionals, grids, images, largest, program, shortest
 
 RADII = st.sampled_from([0.0, 0.03, 0.3, 1.0, 10.0])
 
@@ -165,3 +169,46 @@ def test_bad_input_is_named() -> None:
         support(np.ones((1, 5)), np.ones((1, 4)), 1.0, shape=grid)
     with pytest.raises(DataError, match="masses differ"):
         distance(np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.5, 0.25, 0.0, 0.0]), grid)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_the_whole_curve_and_its_inverse(data: st.DataObject) -> None:
+    grid = data.draw(grids())
+    mu, c = data.draw(images(grid)), data.draw(functionals(grid))
+    whole = curve(c, mu, grid)
+    for radius in (0.0, 0.02, 0.3, 2.0, 50.0):
+        assert whole.gain(radius) == pytest.approx(largest(grid, c, mu, radius) - c @ mu, abs=1e-8)
+    for gain in (0.05, 0.4):
+        expected = shortest(grid, c[None], np.array([-gain - c @ mu]), mu)
+        assert whole.cost(gain) == pytest.approx(expected, abs=1e-7)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_cuts_hold_and_gain(data: st.DataObject) -> None:
+    grid = data.draw(grids(channels=1))
+    mu, c, radius = data.draw(images(grid)), data.draw(functionals(grid)), data.draw(RADII)
+    row = data.draw(functionals(grid))
+    limit = row @ mu + 0.01
+    found = cut_support(c[None], mu[None], radius, shape=grid, cap=1.0, rows=row[None], limits=[limit], steps=40)
+    capped = cut_support(c[None], mu[None], radius, shape=grid, cap=1.0, steps=40)
+    both, cost, rows, limits = program(grid, mu, 1.0)
+    exact = linprog(
+        -(both.T @ c), A_ub=sparse.vstack([rows, sparse.csr_matrix(cost), sparse.csr_matrix(both.T @ row)]),
+        b_ub=np.concatenate([limits, [radius, 0.01]]), bounds=(0, None), method="highs",
+    )  # fmt: skip
+    free = largest(grid, c, mu, radius)
+    assert c @ mu - exact.fun - 1e-9 <= found.value[0].item() <= free + 1e-8
+    assert largest(grid, c, mu, radius, cap=1.0) - 1e-9 <= capped.value[0].item() <= free + 1e-8
+    assert (found.caps >= 0).all()
+    assert (found.rows >= 0).all()
+
+
+def test_cuts_come_near_the_program() -> None:
+    grid, generator = Grid(1, 5, 5), np.random.default_rng(3)
+    mu, c = np.where(generator.random(25) < 0.5, 0.9, 0.2), generator.normal(size=(8, 25))
+    found = cut_support(c, mu[None], 4.0, shape=grid, cap=1.0, steps=200).value.numpy()
+    exact = np.array([largest(grid, row, mu, 4.0, cap=1.0) for row in c])
+    free = np.array([largest(grid, row, mu, 4.0) for row in c])
+    assert ((found - exact) <= 0.25 * (free - exact)).all()

@@ -11,7 +11,7 @@ Array = np.ndarray
 
 
 def program(grid: Grid, mu: Array, cap: float = np.inf) -> tuple[sparse.csr_matrix, Array, Array, Array]:
-    """(the map from flows forth and back to moved mass, cost of flows, rows >= limits as (matrix) and (limits)) of mu + A delta in [0, cap]."""
+    """(the map from flows forth and back to moved mass, cost of flows, rows <= limits) of mu + A delta in [0, cap]."""
     incidence = grid.incidence
     both = sparse.hstack([incidence, -incidence]).tocsr()
     rows, limits = [-both], [mu]
