@@ -56,7 +56,8 @@ class Setting:
 class Task:
     """A sample x (n,) with its label; rates > 0, decreasing (order inf: radii >= 0), with the absolute gaps that are good enough.
 
-    starts (A, n): points of the region worth trying. timeout in seconds; until: an instant of time.time() at which the answer must be there.
+    starts (A, n): points of the region worth trying. timeout in seconds; until: an instant of time.time() at which the answer must be
+    there.
     """
 
     sample: int
@@ -71,9 +72,9 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Inner:
-    """upper (R,): proved; lower (R,): what points (A, n) of the region give; losses (A,) rounded down, costs (A,) = ||x - x_i||^p rounded up.
+    """upper (R,): proved; lower (R,): what points (A, n) of the region give, with losses (A,) rounded down and costs (A,) rounded up.
 
-    The sample itself is the first point. For order inf costs are distances.
+    Costs are ||x - x_i||^p. The sample itself is the first point. For order inf costs are distances.
     """
 
     sample: int

@@ -1,8 +1,8 @@
 """Local ascent of the loss less the price of the distance: lower ends of inner maximisations.
 
-At a point the loss is linearised on its cell; the linear function less the price is maximised exactly over boxes of several sizes around the
-point (`Ball.penalised` gives the maximiser in closed form), and the best of these points is the next one. Floats throughout: what is
-found is judged by `Points`.
+At a point the loss is linearised on its cell; the linear function less the price is maximised exactly over boxes of several sizes
+around the point (`Ball.penalised` gives the maximiser in closed form), and the best of these points is the next one. Floats throughout:
+what is found is judged by `Points`.
 """
 
 import numpy as np

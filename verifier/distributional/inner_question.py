@@ -32,7 +32,7 @@ FORMS = 3
 
 @dataclass(eq=False)
 class Inner(PiecewiseQuestion):
-    """What both kinds share. position: which of the rates is asked about; tolerance: absolute; forced (h,): signs of all pieces, or None."""
+    """What both kinds share. position: which rate is asked about; tolerance: absolute; forced (h,): signs of all pieces, or None."""
 
     keeps: ClassVar[bool] = True
     loss: Loss = field(kw_only=True)

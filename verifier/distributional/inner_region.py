@@ -4,8 +4,8 @@ A row a.x + b >= 0 becomes a ReLU neuron of pre-activation a.x + b that feeds no
 a multiplier for it, and the program of a leaf a row, as for any decided neuron.
 
 A box that is not bounded is cut down to what counts. With G a bound of the gradient norms of all rows over the whole region (convex),
-loss(x) <= loss(center) + G ||x - center||; so for power 2 nothing is gained beyond ||x - center|| = G / rate, and for power 1 nothing at all
-if G <= rate.
+loss(x) <= loss(center) + G ||x - center||; so for power 2 nothing is gained beyond ||x - center|| = G / rate, and for power 1 nothing at
+all if G <= rate.
 """
 
 from dataclasses import dataclass, replace
