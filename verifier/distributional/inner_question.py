@@ -118,7 +118,7 @@ class Inner(PiecewiseQuestion):
     def judge(self, points: Array) -> Witness | None:
         """Take the points (B, n); the best witness known for what is asked, if these raise it."""
         before = self.target_value
-        self.points.add(points)
+        self.points.add(self.points.drawn(points, self.position))
         return self.known() if self.target_value > before else None
 
     def known(self) -> Witness:
