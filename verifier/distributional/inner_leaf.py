@@ -32,6 +32,8 @@ LENGTHS, SAME_LENGTH = 30, 1e-8
 
 # Share of the tolerance within which a bound and a point's value settle a piece.
 SETTLED = 0.1
+# Lengths, as shares of the region's, at which the search for multipliers in l2 begins.
+STARTS = (0.3, 0.05)
 # Relative violation of a row that counts as none.
 INSIDE = 1e-8
 
@@ -127,11 +129,19 @@ class Program:
         from verifier.distributional import kernel_leaf  # compiled: loaded when first used
 
         length = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+        a, scaled, shifts = np.ascontiguousarray(a), np.ascontiguousarray(rows / length[:, None]), offsets / length
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         y, d = np.zeros(len(offsets)), np.zeros(len(a))
-        kernel_leaf.descend(
-            np.ascontiguousarray(a), np.ascontiguousarray(rows / length[:, None]), offsets / length, self.rate, self.power,
-            np.minimum(low, 0.0), np.maximum(high, 0.0), floor, y, d,
-        )  # fmt: skip
+        if self.power == 2:
+            kernel_leaf.descend(a, scaled, shifts, self.rate, 2, low, high, floor, y, d)
+            return Multipliers(y / length, d)
+        reach = float(np.linalg.norm(np.maximum(-low, high)))
+        for share in STARTS:  # power 1 has a kink at d = 0: begin where the smooth price that touches it at some length leads
+            y[:] = 0.0
+            if 0.0 < share * reach < inf:
+                kernel_leaf.descend(a, scaled, shifts, 0.5 * float(self.rate or 0.0) / (share * reach), 2, low, high, floor, y, d)
+            if kernel_leaf.descend(a, scaled, shifts, self.rate, 1, low, high, floor, y, d):
+                break
         return Multipliers(y / length, d)
 
     def _simplex(self, a: Array, rows: Array, offsets: Array, low: Array, high: Array, floor: float, budget: Budget) -> Multipliers:
