@@ -63,8 +63,8 @@ class Program:
 
     def solve(
         self, inner: "Inner", node: Node, pieces: Propagation, linear: Linear, budget: Budget
-    ) -> tuple[Form, float, Array | None] | None:
-        """(a linear upper bound of the piece: (1, n), (1,); a proven upper bound of its value; a point (n,)), or None for an empty piece.
+    ) -> tuple[Form, float, list[Array]] | None:
+        """(a linear upper bound of the piece: (1, n), (1,); a proven upper bound of its value; points (n,)), or None for an empty piece.
 
         linear: the target's function on the single piece of `pieces`.
         """
@@ -78,26 +78,28 @@ class Program:
             )  # fmt: skip
             if solution.proves_infeasible:
                 return None
-            return form, -solution.safe_bound, None if solution.x is None else solution.x[: len(lower)]
+            return form, -solution.safe_bound, [] if solution.x is None else [solution.x[: len(lower)]]
         center, enough = self.ball.center, inner.target_value + inner.tolerance
         low, high = down(np.maximum(lower, self.ball.limits.lower) - center), up(np.minimum(upper, self.ball.limits.upper) - center)
         size = np.abs(cell.matrix) @ np.abs(center) + np.abs(cell.offsets)
         offsets = up(cell.matrix @ center + cell.offsets + 2.0 * gamma(len(center) + 4) * size)
-        best: tuple[Form, float, Array | None] | None = None
+        bound, points = inf, list[Array]()
         # Compiled methods first; where they leave a gap, a general solver.
         for method in self._methods():
             found = method(row.matrix[0], cell.matrix, offsets, low, high, enough - float(row.offsets[0] + row.matrix[0] @ center), budget)
             if found.ray is not None and self._empty(found.ray, cell, lower, upper):
                 return None
             multipliers = np.zeros(len(offsets)) if found.multipliers is None else np.maximum(found.multipliers, 0.0)
-            summed = combined(form, multipliers, cell, lower, upper)
-            bound = float(up(self._penalised(summed[0][None], lower, upper) + summed[1])[0])
-            point = None if found.displacement is None else center + found.displacement
-            if best is None or bound < best[1]:
-                best = summed, bound, point
-            if bound <= enough or (point is not None and bound - self._value(row, cell, point) <= SETTLED * inner.tolerance):
+            summed = combined((row.matrix, up(row.offsets)), multipliers, cell, lower, upper)
+            value = float(up(self._penalised(summed[0][None], lower, upper) + summed[1])[0])
+            if value < bound:
+                form, bound = summed, value
+            if found.displacement is not None:
+                points.append(center + found.displacement)
+            # A bound can be right without its point: where the price is not strictly convex the multipliers leave the length open.
+            if bound <= enough or any(bound - self._value(row, cell, point) <= SETTLED * inner.tolerance for point in points):
                 break
-        return best
+        return form, bound, points
 
     def _penalised(self, coefficients: Array, lower: Array, upper: Array) -> Array:
         assert self.rate is not None

@@ -53,7 +53,7 @@ class Points:
         else:
             size = gaps.sum(axis=1) if self.norm == 1 else np.sqrt((gaps * gaps).sum(axis=1))
         size = size * (1.0 + (len(self.center) + 8) * 2.0 * UNIT) + np.where(gaps.any(axis=1), 1e-150, 0.0)  # underflow of squares
-        return size if self.power == 1 else up(size * size)
+        return size if self.power == 1 else np.where(size > 0.0, up(size * size), 0.0)
 
     def values(self, losses: Array, costs: Array) -> Array:
         """(B, R): what points of these losses and costs (B,) are worth."""

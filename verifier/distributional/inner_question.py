@@ -178,10 +178,10 @@ class Inner(PiecewiseQuestion):
         found = self.program().solve(self, node, pieces, self.output(pieces, node.target), budget)
         if found is None:
             return Closed(-inf), None
-        form, bound, point = found
+        form, bound, points = found
         node.hints["forms"] = joined(node.hints.get("forms"), *form)
         bound = min(bound, node.bound)
-        witness = None if point is None else self.judge(point[None])
+        witness = self.judge(np.stack(points)) if points else None
         return Closed(bound, stuck=not self.discards(bound, self.target_value)), witness
 
     def program(self) -> Program:
