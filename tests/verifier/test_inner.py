@@ -46,10 +46,7 @@ def checked(answer, network, region, x, label, norm, order, rates):
     np.testing.assert_allclose(answer.costs, size**2 if order == 2 else size, rtol=1e-9, atol=1e-12)
     assert all(region.contains(point) for point in answer.points)
     for rate, lower in zip(rates, answer.lower, strict=True):
-        if order == inf:
-            values = np.where(answer.costs <= rate, answer.losses, -inf)
-        else:
-            values = answer.losses - rate * answer.costs
+        values = np.where(answer.costs <= rate, answer.losses, -inf) if order == inf else answer.losses - rate * answer.costs
         assert lower == pytest.approx(values.max(), rel=1e-9, abs=1e-12)
 
 
