@@ -54,6 +54,11 @@ class Inner(PiecewiseQuestion):
         return True
 
     @property
+    def asked(self) -> float:
+        """The rate."""
+        return float(self.points.rates[self.position])
+
+    @property
     def target_value(self) -> float:
         """What the points found are worth."""
         return float(self.points.best[self.position])
@@ -98,7 +103,7 @@ class Inner(PiecewiseQuestion):
         for i, node in enumerate(nodes):
             node.hints["forms"] = joined(earlier[i], result.linear.coefficients[i], constants[i])
             node.hints["steep"] = steep[i]
-            node.hints["rate"] = self.position
+            node.hints["rate"] = self.asked
         self._measure_steepness(nodes)
 
     def _measure_steepness(self, nodes: list[Node]) -> None:
@@ -149,7 +154,7 @@ class Inner(PiecewiseQuestion):
     # Splitting and closing.
 
     def branch(self, node: Node) -> list[Node]:
-        if node.hints["rate"] != self.position:
+        if node.hints["rate"] != self.asked:
             # Bounded for another rate: anew, before it is split. What is known of its neurons holds.
             node.hints["split"] = self.network.relus[-1] if self.network.relus else 0
             return [node]
@@ -186,19 +191,16 @@ class Inner(PiecewiseQuestion):
 class Penalised(Inner):
     """sup of loss(x) - rate ||x - center||^power over the region, rate = points.rates[position]; retarget by position."""
 
-    @property
-    def rate(self) -> float:
-        return float(self.points.rates[self.position])
-
     def worth(self, coefficients: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-        return self.ball.penalised(coefficients, self.rate, self.points.power, lower, upper)
+        return self.ball.penalised(coefficients, self.asked, self.points.power, lower, upper)
 
     def steep_enough(self, steepness: float) -> bool:
-        return self.points.power != 1 or steepness > self.rate
+        return self.points.power != 1 or steepness > self.asked
 
     def _measure_steepness(self, nodes: list[Node]) -> None:
         open_nodes = [node for node in nodes if not self.discards(node.bound, -inf)]
-        if self.points.power != 1 or not open_nodes:
+        # The derivatives of a condensed network are those of the network only up to rounding, which nobody has bounded.
+        if self.points.power != 1 or not open_nodes or self.model_of(open_nodes[0]).network is not self.network:
             return
         first = open_nodes[0]
         known = first.known if first.known is not None else self.model_of(first).bounds
@@ -212,7 +214,7 @@ class Penalised(Inner):
             node.hints["steep"] = min(float(norm), node.hints["steep"])
 
     def program(self) -> Program:
-        return Program(self.ball, self.rate, self.points.power, self.solver)
+        return Program(self.ball, self.asked, self.points.power, self.solver)
 
 
 @dataclass(eq=False)
