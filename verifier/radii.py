@@ -103,18 +103,38 @@ def radius(
     executor: Executor | str | None = None,
     restarts: int = 10,
     resume: str | Path | None = None,
+    ground: str = "l1",
+    pixels: str = "simplex",
+    configuration: str = "complete-feasible",
+    reference: Array | None = None,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
-    norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
-    tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
+    norm: 1, 2, inf or "wasserstein"; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds
+    per sample; tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
     concurrent.futures.Executor, or "dask://HOST:PORT"), default `workers` processes. A sample already misclassified has radius 0; where no
     misclassified point exists the radius is inf and the status EMPTY. resume: a file that keeps radii and searches as they go, and that
     the same call goes on from. Raises InputError on bad input, StoreError where that file cannot be used.
+
+    norm "wasserstein": distances between images of mass 1, with ground, pixels, configuration and reference as described by
+    `verifier.transport.radii.radii`; no region applies, semantics are real, and nothing is resumed.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
     )  # fmt: skip
+    if norm == "wasserstein":
+        from verifier.transport.radii import radii as transported
+
+        for name, given in (("region", region is not None), ("semantics", semantics != "real"), ("resume", resume is not None)):
+            if given:
+                raise InputError(name, "does not go with the norm wasserstein.", "Leave it out: mass is kept, and radii are real.")
+        with opened(executor) as pool:
+            yield from transported(
+                network, data, ground=ground, pixels=pixels, configuration=configuration, reference=reference, samples=samples,
+                timeout=timeout, memory=memory, workers=workers, device=device, solver=solver, tolerance=tolerance, seed=seed, skip=skip,
+                executor=pool,
+            )  # fmt: skip
+        return
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )

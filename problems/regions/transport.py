@@ -8,7 +8,7 @@ divide by its mass for the distance between images of mass 1 (THEORY.md section 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import inf, isfinite
 
 import numpy as np
@@ -21,7 +21,7 @@ from problems.regions.metric import MetricBall, Moves, shifted
 from problems.rounding import round_down, round_up
 from problems.transport.dyadic import settled
 from problems.transport.flows import Distance, distance
-from problems.transport.grid import PIXELS, Grid
+from problems.transport.grid import PIXELS, Grid, all_lengths, neighbourhoods
 
 OUTWARD = 1.0 + 1e-12  # more than any sum of pixels is rounded by
 
@@ -87,7 +87,7 @@ class TransportBall(MetricBall):
         if self.radius == inf:
             return self.limits.bounding_box()
         lower = np.maximum(self.center - self.radius * OUTWARD, 0.0) * (2.0 - OUTWARD)
-        order, lengths = _neighbourhoods(self.grid)
+        order, lengths = neighbourhoods(self.grid)
         upper = np.empty(self.dimension)
         for channel in range(self.grid.channels):
             part = slice(channel * self.grid.pixels, (channel + 1) * self.grid.pixels)
@@ -124,7 +124,7 @@ class TransportBall(MetricBall):
         euclidean = self.grid.ground == "l2"
         transport_kernel.rows(
             c, self.center, self._turned, float(self.masses.sum()) * OUTWARD, self.grid.shape, euclidean,
-            _lengths(self.grid) if euclidean else np.zeros((0, 0)), reaches, np.require(limits, np.float64, ["C", "W"]),
+            all_lengths(self.grid) if euclidean else np.zeros((0, 0)), reaches, np.require(limits, np.float64, ["C", "W"]),
             self.cap, value, point,
         )  # fmt: skip
         return value, point
@@ -224,17 +224,3 @@ class TransportBall(MetricBall):
             row_lower=np.zeros(self.dimension),
             row_upper=np.zeros(self.dimension),
         )
-
-
-@lru_cache(maxsize=4)
-def _lengths(grid: Grid) -> Array:
-    """The grid's distances, kept."""
-    return grid.distances
-
-
-@lru_cache(maxsize=4)
-def _neighbourhoods(grid: Grid) -> tuple[Array, Array]:
-    """(order (P, P), lengths (P, P)): for every pixel all pixels of its channel by growing distance, and the distances."""
-    lengths = _lengths(grid)
-    order = lengths.argsort(axis=1, kind="stable")
-    return order, np.take_along_axis(lengths, order, axis=1)

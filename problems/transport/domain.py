@@ -16,7 +16,7 @@ import numpy as np
 
 from problems.errors import DataError, InputError, NetworkError
 from problems.maps import Sparse
-from problems.network import Affine, Input, Network, Relu
+from problems.network import Affine, Input, Network, Node, Relu
 from problems.transport.flows import distance
 from problems.transport.grid import Array, Grid
 
@@ -108,7 +108,7 @@ class FlowDomain:
             raise NetworkError(network.name, f"takes {network.input_size} inputs, the grid has {grid.size} pixels.")
         check_affine_start(network)
         first = Affine((0,), (Sparse(grid.incidence),), self.reference)
-        nodes = [Input(self.size), first]
+        nodes: list[Node] = [Input(self.size), first]
         for node in network.nodes[1:]:
             if isinstance(node, Relu):
                 nodes.append(replace(node, parent=node.parent + 1))
@@ -141,7 +141,7 @@ def _is_identity(node: Affine) -> bool:
 
 
 def point_reference(mu: Array, grid: Grid) -> Array:
-    """A reference with the masses of mu (n,): in every channel all mass on the middle pixel. Raises DataError where float64 does not hold it."""
+    """A reference with the masses of mu (n,): in every channel all mass on the middle pixel. DataError where float64 does not hold it."""
     reference = np.zeros(grid.size)
     for channel, mass in enumerate(grid.masses(mu)):
         place = channel * grid.pixels + (grid.height // 2) * grid.width + grid.width // 2

@@ -60,12 +60,19 @@ def _balanced(count: Array, lacking: int, rest: Fraction, unit: float, most: int
     count = count.copy()
     count[place] += lacking
     image = count * unit
+    # Small pixels hold fine digits beside their own; a pixel that cannot gives its own to the large one, and holds nothing else.
     for host in np.argsort(count, kind="stable"):
         if not rest:
-            break
-        value = Fraction(int(count[host])) * Fraction(unit) + rest
-        held = round_down(value)
-        if Fraction(held) >= Fraction(image[host]) and held <= most * unit:
-            rest = value - Fraction(held)
-            image[host] = held
+            return image
+        if host == place:
+            continue
+        whole = Fraction(image[host]) + rest
+        held = round_down(whole)
+        if Fraction(held) == whole and held <= most * unit:
+            rest, image[host] = Fraction(0), held
+        elif count[place] + count[host] <= most:
+            count[place] += count[host]
+            image[place] = count[place] * unit
+            image[host] = round_down(rest)
+            rest -= Fraction(image[host])
     return image if not rest else center.copy()

@@ -7,7 +7,7 @@ the image's total mass it is the distance between images of mass 1 (THEORY.md se
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import scipy.sparse as sparse
@@ -132,3 +132,17 @@ class Grid:
         if not (x > 0).any():
             raise DataError(place, "has no mass.", "An image that is zero everywhere has nothing to move.")
         return x
+
+
+@lru_cache(maxsize=4)
+def all_lengths(grid: Grid) -> Array:
+    """The grid's distances, kept."""
+    return grid.distances
+
+
+@lru_cache(maxsize=4)
+def neighbourhoods(grid: Grid) -> tuple[Array, Array]:
+    """(order (P, P), lengths (P, P)): for every pixel all pixels of its channel by growing distance, and the distances."""
+    lengths = all_lengths(grid)
+    order = lengths.argsort(axis=1, kind="stable")
+    return order, np.take_along_axis(lengths, order, axis=1)

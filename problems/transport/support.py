@@ -52,8 +52,8 @@ def support(
     InputError.
     """
     grid = shape if isinstance(shape, Grid) else Grid.of(tuple(shape), ground)
-    c = _double(c, device)
-    mu, radius = _double(mu, device).to(c.device), _double(radius, device).to(c.device)
+    c = as_doubles(c, device)
+    mu, radius = as_doubles(mu, device).to(c.device), as_doubles(radius, device).to(c.device)
     if c.ndim != 2 or mu.ndim != 2 or c.shape[1] != grid.size or mu.shape[1] != grid.size:
         raise InputError("support", f"c {tuple(c.shape)} and mu {tuple(mu.shape)} do not fit a grid of {grid.size} pixels.", "Give (B, n).")
     if bool((mu < 0).any()) or not bool((radius >= 0).all()):
@@ -201,6 +201,7 @@ class _Search:
         self.multiplier[rows] = torch.where(better, lam, self.multiplier[rows])
 
 
-def _double(values: Any, device: str | None) -> Tensor:
+def as_doubles(values: Any, device: str | None) -> Tensor:
+    """A float64 tensor of these numbers, without their history."""
     tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values, dtype=np.float64))
     return tensor.detach().to(dtype=torch.float64, device=device)

@@ -10,6 +10,7 @@ from verifier import __version__
 from verifier.search.budget import DEFAULT_MEMORY
 
 NORMS = {"1": 1.0, "2": 2.0, "inf": inf}
+WASSERSTEIN = "wasserstein"
 CAPABILITIES = (
     "onnx-opset-versions",
     "onnx-element-types",
@@ -103,7 +104,7 @@ def norm(text: str) -> float:
 
 def norm_of_images(text: str) -> float | str:
     """A norm, or the Wasserstein distance of images."""
-    return text if text == "wasserstein" else norm(text)
+    return text if text == WASSERSTEIN else norm(text)
 
 
 def build() -> Parser:
@@ -141,7 +142,8 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("radius", help="how far is the nearest misclassified input of each sample? (--timeout is per sample)")
     _network(parser)
     _data(parser)
-    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help="the norm of the distance")
+    _transport(parser)
     _region(parser)
     _resumable(parser, "radii and searches")
     _spreadable(parser)
@@ -255,6 +257,14 @@ def _region(parser: argparse.ArgumentParser) -> None:
         "--radius", type=not_negative, metavar="R", help="of the ball around --box-center, or around the one sample of --samples I"
     )
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
+
+
+def _transport(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("wasserstein", "distances between images of mass 1; without a region, for mass is kept")
+    group.add_argument("--ground", choices=("l1", "l2"), help="the distance of two pixels (default l1)")
+    group.add_argument("--pixels", choices=("simplex", "image"), help="pixels >= 0, or in [0, 1] (default simplex)")
+    names = ("vanilla", "feasible", "reference", "both", "complete-vanilla", "complete-reference", "complete-feasible")
+    group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
 
 
 def _spreadable(parser: argparse.ArgumentParser) -> None:

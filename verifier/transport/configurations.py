@@ -10,11 +10,11 @@
     complete-feasible   yes                     (cannot apply)      yes
 
 Without feasibility the certificate covers the L1 ball in the flow domain, images with negative pixels included. Feasible
-means the transport ball {nu >= 0 : W1(mu, nu) <= eps} itself, with its exact support function in every layer. Complete adds the search over the
-neurons. Only the last is complete for Wasserstein distance: "complete-vanilla" is the exact answer to a harder question.
+means the transport ball {nu >= 0 : W1(mu, nu) <= eps} itself, with its exact support function in every layer. Complete adds the
+search over the neurons. Only the last is complete for Wasserstein distance: "complete-vanilla" is the exact answer to a harder question.
 
-The reference image changes nothing, in this or any method that uses the centre and distances from it: f~(delta_mu + d) = f(mu + A d), whatever R
-is (`problems.transport.domain`). It is offered because the paper offers it; a test shows that radii do not depend on it.
+The reference image changes nothing, in this or any method that uses the centre and distances from it: f~(delta_mu + d) = f(mu + A d),
+whatever R is (`problems.transport.domain`). It is offered because the paper offers it; a test shows that radii do not depend on it.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Radii by a ladder: the search at one fixed radius after the other, from what bounds certify up to what an attack reaches.
 
-A neuron's bounds are as good as the ball they hold on is small, and the cost of a search grows steeply with the radius (big-M models over the
-attack's ball are hopeless on 28 x 28 pixels). So every rung asks for a proof at a little more than is proved already, with
-bounds of its own; a rung that takes too long gives what its open pieces leave, and the next one is lower. Each rung is the one search on the
-question `Nearest` with its limit; there is no loop over pieces here.
+A neuron's bounds are as good as the ball they hold on is small, and the cost of a search grows steeply with the radius (big-M models
+over the attack's ball are hopeless on 28 x 28 pixels). So every rung asks for a proof at a little more than is proved already, with
+bounds of its own; a rung that takes too long gives what its open pieces leave, and the next one is lower. Each rung is the one search
+on the question `Nearest` with its limit; there is no loop over pieces here.
 """
 
 import time

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from problems import data as datasets
 from problems import readers
@@ -37,6 +38,8 @@ STEPS, EXPECTED = 5, 1.04
 ATTACK_SHARE = 0.25
 # Where bounds begin without an attack: a share of the largest distance.
 FIRST_GUESS = 0.01
+# Without a misclassified flow, how far the L1 ball in the flow domain is searched, in units of mass 1.
+LARGEST = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,12 @@ def attacked(
 
 
 def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
-    """The radius of one sample."""
+    """The radius of one sample. One thread: the products are small, and samples are solved side by side."""
+    with threadpool_limits(1):
+        return _solved(setting, task, interrupt)
+
+
+def _solved(setting: Setting, task: Task, interrupt: Any) -> Radius:
     limits = [limit for limit in (task.timeout, task.until - time.time()) if limit is not None and limit < inf]
     budget = Budget(max(min(limits), 0.0) if limits else None, bytes_of(setting.memory))
     if interrupt is not None:
@@ -137,7 +145,8 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     question = pose(setting, posed, task)
     mass = setting.grid.mass(task.x)
     if certainly_misclassified(question, posed.ball.center):
-        return Radius(task.sample, task.label, _bracket(setting, mass, 0.0, 0.0, Status.CLOSED, task.x, budget, {}))
+        stats = {"bounds": 0.0, "attack": 0.0}
+        return Radius(task.sample, task.label, _bracket(setting, mass, 0.0, 0.0, Status.CLOSED, task.x, budget, stats))
     incumbent = None
     if task.start is not None:
         incumbent = question.judge(posed.coordinates(task.start)[None], -inf)
@@ -145,10 +154,13 @@ def solve(setting: Setting, task: Task, interrupt: Any = None) -> Radius:
     attack = ladder.upper
     ladder.lower, evaluations = by_bounds(question, posed, ladder.upper, mass, budget)
     bounds_only = ladder.lower
-    status = Status.CLOSED if ladder.closed else Status.DECIDED
+    status = Status.CLOSED if ladder.closed else Status.BOUNDS_ONLY
     if setting.configuration.complete:
-        largest = float(mass) * (setting.grid.height + setting.grid.width) * 1.01
-        status = ladder.climb(largest if posed.domain is None else inf)
+        # Nothing is farther from an image than across the grid; flows without images have no end.
+        farthest = float(mass) * (setting.grid.height + setting.grid.width) * 1.01
+        status = ladder.climb(farthest if posed.domain is None else LARGEST * float(mass))
+        if status is Status.EMPTY and posed.domain is not None:
+            status = Status.UNBOUNDED_SEARCH
     elif budget.exceeded() is not None and not ladder.closed:
         status = budget.exceeded() or status
     image = None if ladder.incumbent is None else posed.image(ladder.incumbent.point)
