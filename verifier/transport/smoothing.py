@@ -5,8 +5,8 @@ incidence matrix of the grid and delta has independent Laplace entries of scale 
 Images at W1 distance rho (mass 1, L1 ground distance) differ by a flow of 1 norm rho, so certificates for Laplace noise and the 1 norm
 apply. With P(f = y) >= p for the noisy images of x:
 
-- Levine and Feizi: no density changes by more than a factor exp(rho/b), so there P(f = y) >= p exp(-rho/b) and every other class has at most
-  (1 - p) exp(rho/b), which are equal at
+- Levine and Feizi: no density changes by more than a factor exp(rho/b), so there P(f = y) >= p exp(-rho/b) and every other class has at
+  most (1 - p) exp(rho/b), which are equal at
 
       rho = b/2 log(p / (1 - p)) = sigma / (2 sqrt(2)) log(p / (1 - p)).
 
@@ -47,8 +47,8 @@ CONFIDENCE = 0.95  # the authors'
 class Smoothed:
     """One sample. predicted: the class chosen; hits of samples noisy images fell into it; p: the lower bound of its probability.
 
-    published and tight: certified W1 radii (mass 1, L1 ground distance) by the two certificates, at the given confidence; 0 where p <= 1/2 or
-    the class is wrong.
+    published and tight: W1 radii (mass 1, L1 ground distance) by the two certificates, at the given confidence; 0 where p <= 1/2 or the
+    class is wrong.
     """
 
     sample: int
