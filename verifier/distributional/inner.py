@@ -23,12 +23,13 @@ from verifier.bounds import Condensed
 from verifier.bounds.interval import affine_interval
 from verifier.bounds.rounding import UNIT, up
 from verifier.bracket import Status
+from verifier.distributional.cross_entropy import CrossEntropyWithin, PenalisedCrossEntropy
 from verifier.distributional.inner_ascent import climb
 from verifier.distributional.inner_points import Points
 from verifier.distributional.inner_question import Inner as Question
 from verifier.distributional.inner_question import Penalised, Within
 from verifier.distributional.inner_region import bounded, posed
-from verifier.distributional.losses import Loss
+from verifier.distributional.losses import CrossEntropy, Loss
 from verifier.piecewise import REFRESH_NEURONS, Target
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.search import Search
@@ -160,7 +161,8 @@ class _Maximisation:
     # A price for the distance.
 
     def _penalised(self) -> Status:
-        question = self._question(Penalised, self.posed.ball.limits, 0)
+        kind = PenalisedCrossEntropy if isinstance(self.setting.loss, CrossEntropy) else Penalised
+        question = self._question(kind, self.posed.ball.limits, 0)
         shared = self.posed.ball.limits is self.setting.region
         if shared and self.setting in _roots:
             question.improve(0, _roots[self.setting])
@@ -232,7 +234,8 @@ class _Maximisation:
             left = len(self.rates) - number
             part = self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
             region = self.posed.ball.with_radius(float(self.rates[position]))
-            question = self._question(Within, region, int(position))
+            kind = CrossEntropyWithin if isinstance(self.setting.loss, CrossEntropy) else Within
+            question = self._question(kind, region, int(position))
             question.ball = region
             search = Search(question, batch=BATCH)
             try:
