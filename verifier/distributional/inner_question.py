@@ -112,7 +112,7 @@ class Inner(PiecewiseQuestion):
     def judge(self, points: Array) -> Witness | None:
         """Take the points (B, n); the best witness known for what is asked, if these raise it."""
         before = self.target_value
-        self.points.add(points)
+        self.points.add(self.points.drawn(points, self.position))
         return self.known() if self.target_value > before else None
 
     def known(self) -> Witness:
@@ -172,10 +172,10 @@ class Inner(PiecewiseQuestion):
         found = self.program().solve(self, node, pieces, self.output(pieces, node.target), budget)
         if found is None:
             return Closed(-inf), None
-        form, bound, point = found
+        form, bound, points = found
         node.hints["forms"] = joined(node.hints.get("forms"), *form)
         bound = min(bound, node.bound)
-        witness = None if point is None else self.judge(point[None])
+        witness = self.judge(np.stack(points)) if points else None
         return Closed(bound, stuck=not self.discards(bound, self.target_value)), witness
 
     def rows_of(self, node: Node, pieces: Propagation) -> leaf.Cell:
