@@ -29,6 +29,7 @@ from verifier.search.question import Closed, Node, Witness
 
 # How far chords move towards the maximiser per iterate; the share of Polyak's step, and the longest step, of sides' multipliers.
 NEARER, RELAXED, LONGEST = 0.5, 0.5, 0.1
+PUSHED = 1
 # A neuron is decided rather than a row cut if its score is at least this share of what the cut promises.
 PREFERRED = 0.1
 # And always while the cut promises less than this share of the gap.
@@ -47,6 +48,9 @@ class CrossEntropy(Inner):
         rows = np.stack([self.targets[node.target].rows for node in nodes])
         boxes = self._ranges(nodes, pieces, rows)
         floor = self.target_value + self.tolerance
+        for node in nodes:
+            if node.hints.get("floor", -inf) > floor:  # forms made with that floor say nothing of what lies between the two
+                node.hints.pop("forms", None)
         low = envelope.raised(boxes[0], boxes[1], np.full(len(nodes), floor))
         missed = (low > boxes[1]).any(axis=1)  # by rows: no point of the piece is worth more than the floor
         at, push = self._starts(nodes, rows)
@@ -120,7 +124,9 @@ class CrossEntropy(Inner):
         for side in (0, 1):
             low, high = node.hints["values"][0].copy(), node.hints["values"][1].copy()
             (high if side == 0 else low)[row] = place
-            hints: dict[str, Any] = {name: node.hints[name] for name in ("slopes", "multipliers", "forms", "steep") if name in node.hints}
+            hints: dict[str, Any] = {
+                name: node.hints[name] for name in ("slopes", "multipliers", "forms", "steep", "floor") if name in node.hints
+            }
             hints |= {"at": node.hints["at"], "push": node.hints["push"], "values": (low, high), "split": len(self.network.nodes)}
             children.append(
                 Node(node.lower, node.upper, node.signs, node.target, node.known, depth=node.depth + 1, model=node.model, hints=hints)
@@ -136,7 +142,7 @@ class CrossEntropy(Inner):
 
     def _inherited(self, node: Node, children: list[Node]) -> list[Node]:
         for child in children:
-            for name in ("values", "at", "push"):
+            for name in ("values", "at", "push", "floor"):
                 child.hints[name] = node.hints[name]
         return children
 
@@ -165,13 +171,13 @@ class CrossEntropy(Inner):
             found = self.program().solve(self, node, pieces, linear, budget)
             if found is None:
                 return Closed(floor), self.known() if self.target_value > before else None
-            form, value, point = found
+            form, value, points = found
             node.hints["forms"] = joined(node.hints.get("forms"), *form)
             bound = min(bound, value)
-            if point is None:
+            if not points:
                 break
-            self.judge(point[None])
-            last, v = v, rows @ self.network.forward(point[None])[0]
+            self.judge(np.stack(points))
+            last, v = v, rows @ self.network.forward(points[-1][None])[0]
             node.hints["at"], node.hints["cut"] = v, self._cut(v, low, high)
             if self.discards(bound, self.target_value) or np.abs(envelope.value(v) - envelope.value(last)) < 0.1 * self.tolerance:
                 break
@@ -246,7 +252,7 @@ class Mixture:
         self._choose()
 
     def _choose(self) -> None:
-        self.weights = envelope.grained(envelope.chords(self.at, self.low, self.high)[0] + self.push)
+        self.weights = envelope.grained(envelope.chords(self.at, self.low, self.high) + self.push)
 
     def mixed(self) -> Array:
         """(B, 1, K): sums of grained weights times 0, 1 and -1 are exact."""
@@ -269,7 +275,7 @@ class Mixture:
         v = np.einsum("bk,brk->br", outputs[:, 0], self.rows)
         v = np.where(np.isfinite(v), v, self.at)
         inside = np.clip(v, self.low, self.high)
-        beyond = v - inside
+        beyond = (v - inside) * np.where(np.arange(v.shape[1]) < PUSHED, 1.0, 0.0)
         length = (beyond * beyond).sum(axis=1, keepdims=True)
         stride = RELAXED * np.maximum(value - self.floor, 0.0) / np.maximum(length, 1e-12)
         self.push = self.push - np.clip(stride * beyond, -LONGEST, LONGEST)

@@ -10,6 +10,8 @@ from problems.maps import Array
 
 # Weights are multiples of 2^-24 below 2^20: sums of them, and so the rows they mix, are exact in float64.
 GRAIN, LARGEST = 2.0**24, 2.0**20
+# A cut at the kink is taken if it leaves at most this share of what the chord costs.
+LEFT = 0.4
 # A cut leaves at least this share of a row's range on either side.
 SHARE = 0.05
 # What a chord costs at the kink counts this much of what it costs at the point that gives the bound.
@@ -59,53 +61,22 @@ def raised(low: Array, high: Array, floor: Array) -> Array:
     return result
 
 
-def chords(v: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """(slopes, gaps), each (B, R): of the chord of F along each row's range, the other rows being v, and what it exceeds F by at v.
+def chords(v: Array, low: Array, high: Array) -> Array:
+    """The slopes (B, R) of the chords of F along each row's range, the other rows being v (B, R), a point of the box; in floats."""
+    from verifier.distributional import kernel_chords
 
-    v (B, R) in the boxes, whose ends are finite.
-    """
-    total = np.exp(v[:, 1:]).sum(axis=1)
-    slopes, gaps = np.empty(v.shape), np.empty(v.shape)
-    here = value(v)
-    for j in range(v.shape[1]):
-        ends = []
-        for side in (low[:, j], high[:, j]):
-            if j == 0:
-                ends.append(np.logaddexp(0.0, side + np.log1p(total)))
-            else:
-                rest = np.maximum(total - np.exp(v[:, j]), 0.0)
-                ends.append(np.logaddexp(0.0, v[:, 0] + np.log1p(rest + np.exp(side))))
-        width = high[:, j] - low[:, j]
-        slopes[:, j] = np.where(width > 0.0, (ends[1] - ends[0]) / np.where(width > 0.0, width, 1.0), 0.0)
-        gaps[:, j] = ends[0] + slopes[:, j] * (v[:, j] - low[:, j]) - here
-    return slopes, gaps
+    slopes = np.empty(v.shape)
+    kernel_chords.chords(_plain(v), _plain(low), _plain(high), slopes)
+    return slopes
 
 
 def cuts(v: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
-    """(row (B,), place (B,), promise (B,)): which row's range to cut, and where, by what its chord costs at v (B, R) or at its kink."""
-    width = high - low
-    inside = np.clip(v, low, high)
-    best = np.clip(inside, low + SHARE * width, high - SHARE * width)
-    promise = _each(inside, best, low, high)
-    total = np.exp(inside[:, 1:]).sum(axis=1, keepdims=True)
-    kinks = np.empty(v.shape)
-    kinks[:, :1] = -np.log1p(total)
-    with np.errstate(over="ignore"):
-        kinks[:, 1:] = np.log1p(np.maximum(total - np.exp(inside[:, 1:]), 0.0) + np.exp(-np.maximum(inside[:, :1], -500.0)))
-    kinks = np.clip(kinks, low + SHARE * width, high - SHARE * width)
-    there = ELSEWHERE * _each(inside, kinks, low, high)
-    best, promise = np.where(there > promise, kinks, best), np.maximum(there, promise)
-    promise = np.where((low < best) & (best < high), promise, -1.0)
-    row = promise.argmax(axis=1)
-    picked = np.arange(len(row))
-    return row, best[picked, row], promise[picked, row]
+    """(row (B,), place (B,), promise (B,)): which row's range to cut, and where, by what its chord costs at v (B, R) or at its kink.
 
+    A cut at the kink leaves short chords on both sides, one at v only there. Where nothing can be cut the promise is -1.
+    """
+    from verifier.distributional import kernel_chords
 
-def _each(v: Array, places: Array, low: Array, high: Array) -> Array:
-    """(B, R): what the chord of each row costs at its place, the other rows being v."""
-    result = np.empty(v.shape)
-    for j in range(v.shape[1]):
-        moved = v.copy()
-        moved[:, j] = places[:, j]
-        result[:, j] = chords(moved, low, high)[1][:, j]
-    return result
+    row, place, promise = np.empty(len(v), np.int64), np.empty(len(v)), np.empty(len(v))
+    kernel_chords.cuts(np.clip(v, low, high), _plain(low), _plain(high), SHARE, LEFT, ELSEWHERE, row, place, promise)
+    return row, place, promise
