@@ -21,7 +21,9 @@ import numpy as np
 from problems.maps import Array
 from verifier.bounds.rounding import TINY, UNIT, gamma
 from verifier.bracket import Status
+from verifier.distributional import penalised_entropy
 from verifier.distributional.inner import Inner, Setting, Task
+from verifier.distributional.losses import CrossEntropy
 from verifier.distributional.penalised_cell import Piece, dual, repaired
 from verifier.distributional.witnesses import inside, transport_costs
 from verifier.recession.networks import with_bias_input
@@ -63,6 +65,20 @@ class Everywhere:
         """The pair (cell, k) seen from x (n,)."""
         g, error = self._differences(label)
         return Piece.seen(self.rows[cell], self.row_errors[cell], g[cell, k], error[cell, k], x, self.setting.norm)
+
+
+    def part(self, cell: int, label: int, k: int, x: Array) -> "penalised_entropy.Part":
+        """The part of the cell where k is the top competitor, seen from x (n,)."""
+        others = [j for j in range(self.logits.shape[1]) if j not in (label, k)]
+        forms = [self.logits[cell, k] - self.logits[cell, label], *(self.logits[cell, j] - self.logits[cell, k] for j in others)]
+        sizes = [self.logit_errors[cell, k] + self.logit_errors[cell, label]]
+        sizes += [self.logit_errors[cell, j] + self.logit_errors[cell, k] for j in others]
+        v, errors = np.array(forms), np.array(sizes)
+        errors = np.where(errors > 0, errors * (1 + 1e-12) + 4 * UNIT * np.abs(v), 0.0)
+        rows = np.concatenate([self.rows[cell], -v[1:]])
+        return penalised_entropy.Part(
+            rows, np.concatenate([self.row_errors[cell], errors[1:]]), v, errors, x, self.setting.norm
+        )  # fmt: skip
 
 
 def cells_of(setting: Setting, budget: Budget) -> Everywhere:
@@ -156,6 +172,8 @@ class _Work:
         return result
 
     def _cell(self, cell: int, competitors: list[int], rate: float, tolerance: float) -> float:
+        if isinstance(self.loss, CrossEntropy):
+            return max(self._entropy(cell, k, rate, tolerance) for k in range(self.setting.network.output_size) if k != self.task.label)
         result = -inf
         for k in competitors:
             if k != self.task.label:
@@ -178,3 +196,16 @@ class _Work:
             self.multipliers[cell, k], bound = multipliers, better
         return bound
 
+
+    def _entropy(self, cell: int, k: int, rate: float, tolerance: float) -> float:
+        part = self.everywhere.part(cell, self.task.label, k, self.task.x)
+
+        def offer(displacement: Array) -> None:
+            self.offer(self.task.x + np.stack([displacement, -displacement]))
+
+        value, programs = penalised_entropy.bound(
+            part, rate, self.setting.order, offer=offer, goal=lambda: self.value(rate) + 0.5 * tolerance, stopped=self.budget.exceeded,
+            solver=self.setting.solver,
+        )  # fmt: skip
+        self.programs += programs
+        return value
