@@ -34,6 +34,7 @@ from verifier.distributional.knapsack import check_epsilon
 from verifier.distributional.losses import loss_named
 from verifier.distributional.outer import Mixture
 from verifier.distributional.refinement import Item, Refinement
+from verifier.distributional.rise import of_order_one, steepest_rise
 from verifier.distributional.starts import ladder, starts
 from verifier.distributional.worst_case import WorstCase
 from verifier.search.budget import Budget, bytes_of
@@ -128,8 +129,8 @@ class _Run:
         self.label_cost, self.seed, self.device, self.wanted = label_cost, seed, device, lines
         self.bounded = all(np.isfinite(side).all() for side in setting.region.bounding_box())
         self.lines = Lines(setting, data, tolerance, seed=seed, moving_labels=label_cost is not None)
-        self.least = 0.0
-        self.work: Callable[[Any, Any, Any], Inner] = getattr(inner,'maximise',None)
+        self.least, self.complete = 0.0, False
+        self.work: Callable[[Any, Any, Any], Inner] = inner.maximise
         self.context: Any = setting
         self.attack: list[Mixture] = []
         self.tolerance = tolerance
@@ -160,11 +161,21 @@ class _Run:
         seconds = LINES_SECONDS if self.budget.timeout is None else self.budget.remaining
         budget = self.budget.part(seconds)
         self.lines.infinity(budget.part(0.2 * budget.remaining))
-        if not self.lines.moving_labels:
-            self.lines.lipschitz(budget.part(0.5 * budget.remaining))
+        if self.lines.moving_labels:
+            return
+        most = self.lines.lipschitz(budget.part(0.5 * budget.remaining))[1]
+        if self.bounded or self.complete:
+            state = self.state if self.setting.order == 1 else of_order_one(self.state)
+            context = _with_order_one(self.context)
+            kappa = self.lines.infinity(budget)
+            state.least = kappa.upper * (1 + 1e-8)
+            with Fan(self.work, context, workers, executor, budget) as fan:
+                self.lines.rise = steepest_rise(state, fan, budget, least=kappa.lower, most=most, tolerance=self.tolerance)
 
     def _attack(self) -> None:
         """Witnesses from ascents; their best mixtures are the attack."""
+        import torch  # noqa: F401  # loaded before its time is counted
+
         end = None if self.budget.timeout is None else time.monotonic() + ATTACK_SHARE * self.budget.remaining
         lower, upper = self.setting.region.bounding_box()
         x = self.data.x
@@ -190,7 +201,7 @@ class _Run:
             self.least = self.state.least = infinity.upper * (1.0 + 1e-8)
         cells = whole_space.cells_of(self.setting, budget.part(0.3 * budget.remaining if budget.timeout is not None else inf))
         direction = infinity.witness if self.setting.order == 1 and infinity.lower > 0 else None
-        self.work, self.context = whole_space.maximise, replace(cells, direction=direction)
+        self.work, self.context, self.complete = whole_space.maximise, replace(cells, direction=direction), cells.complete
 
     # --- rounds ----------------------------------------------------------------------------------------------------------------------
 
@@ -240,6 +251,12 @@ class _Run:
                 )  # fmt: skip
             )
         return records
+
+
+def _with_order_one(context: Any) -> Any:
+    if isinstance(context, Setting):
+        return replace(context, order=1.0)
+    return replace(context, setting=replace(context.setting, order=1.0), direction=None)
 
 
 def _timed(questions: list[tuple[float, Item, Task]], budget: Budget, workers: int, number: int) -> list[Task]:
