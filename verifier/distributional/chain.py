@@ -14,7 +14,6 @@ from problems.maps import Array
 from verifier.bounds.rounding import down, up
 from verifier.bracket import Bracket, Status
 from verifier.distributional.inner import Setting
-from verifier.distributional.losses import margins
 from verifier.recession.infinity import slope_at_infinity
 from verifier.recession.region import directions
 from verifier.recession.tightness import pairs_of
@@ -86,7 +85,7 @@ class Lines:
         if not self.bounded:
             return np.full(network.output_size, inf)
         low, high = _intervals(network, lower, upper)
-        return np.array([self.setting.loss.of_margins(*margins(low, high, y))[1][0] for y in range(network.output_size)])
+        return np.array([self.setting.loss.enclosed(low, high, y)[1][0] for y in range(network.output_size)])
 
     def infinity(self, budget: Budget) -> Bracket:
         """kappa*, over the labels that a sample may have."""

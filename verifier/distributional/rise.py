@@ -18,11 +18,12 @@ from math import expm1, inf, nextafter
 import numpy as np
 
 from problems.maps import Array
+from problems.network import Network
 from problems.regions import Box
 from verifier.bounds.rounding import gamma
 from verifier.distributional.fan import Fan
 from verifier.distributional.inner import Setting, Task
-from verifier.distributional.losses import CrossEntropy, margins
+from verifier.distributional.losses import CrossEntropy
 from verifier.distributional.refinement import Item, Refinement
 from verifier.recession.networks import with_bias_input
 from verifier.recession.rows import linear_parts
@@ -132,21 +133,27 @@ def local_slope(state: Refinement, item: Item) -> Near:
     steep = float(slopes.max())
     if steep == 0.0:
         return Near(radius, 0.0)
-    low, high = margins(*enclose(network, x[None]), item.label)
+    low, high = _margins(network, x, item.label)
     if isinstance(setting.loss, CrossEntropy):
         radius = min(radius, 1e-5 / steep)
-        most = np.exp(np.minimum(high[0] - setting.loss.of_margins(low, low)[0][0], 0.0)) * (1 + 1e-12)
-        least = np.exp(low[0] - setting.loss.of_margins(high, high)[1][0]) * (1 - 1e-12)
+        most = np.exp(np.minimum(high - setting.loss.at_least(network, x[None], item.label)[0], 0.0)) * (1 + 1e-12)
+        least = np.exp(low - setting.loss.at_most(network, x[None], item.label)[0]) * (1 - 1e-12)
         whole = (most[:, None] * g).sum(axis=0), (most[:, None] * (error + 1e-14 * np.abs(g))).sum(axis=0)
         slope = float(dual_norm(*_inward(setting, x, *whole), setting.norm)[1])
         slope += float((most * slopes).sum()) * expm1(2 * steep * radius) + float(((most - least) * slopes).sum())
         return Near(radius, slope * (1 + 1e-12))
-    behind = float(low[0].max()) - high[0]  # how far each competitor is behind for certain; not positive for those that may be on top
-    wide = behind > 1e-6 * max(1.0, abs(float(low[0].max())))
+    behind = float(low.max()) - high  # how far each competitor is behind for certain; not positive for those that may be on top
+    wide = behind > 1e-6 * max(1.0, abs(float(low.max())))
     if wide.any():  # within this radius they stay behind
         radius = min(radius, float(behind[wide].min()) / (2 * steep * (1 + 1e-9)))
     inward = dual_norm(*_inward(setting, x, g, error), setting.norm)[1]
     return Near(radius, float(inward[~wide].max()))
+
+
+def _margins(network: Network, x: Array, label: int) -> tuple[Array, Array]:
+    """Enclosures (K - 1,) of z_k - z_label at x (n,), k != label in order."""
+    low, high = (part[0] for part in enclose(network, x[None]))
+    return np.nextafter(np.delete(low, label) - high[label], -inf), np.nextafter(np.delete(high, label) - low[label], inf)
 
 
 def _inward(setting: Setting, x: Array, g: Array, error: Array) -> tuple[Array, Array]:
