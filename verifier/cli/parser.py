@@ -120,6 +120,7 @@ def build() -> Parser:
     _cells(commands)
     _lipschitz(commands)
     _tightness(commands)
+    _optimal_risk(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -223,6 +224,18 @@ def _tightness(commands: argparse._SubParsersAction) -> None:
     _everywhere(parser)
 
 
+def _optimal_risk(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("optimal-risk", help="how small can the adversarial risk of any classifier be between two classes?")
+    _data(parser)
+    parser.add_argument("--classes", type=classes, required=True, metavar="A,B", help="the two labels")
+    text = "what a perturbation is measured in; wasserstein moves the mass of normalised images, in pixels"
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help=text)
+    parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="how far each sample may move")
+    text = "empirical: every sample weighs the same (default); equal: both classes do"
+    parser.add_argument("--priors", choices=("empirical", "equal"), default="empirical", help=text)
+    _everywhere(parser)
+
+
 def _audit(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
     _network(parser, default="digits-16x2")
@@ -265,6 +278,7 @@ def _transport(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ground", choices=("l1", "l2"), help="the distance of two pixels (default l1)")
     group.add_argument("--pixels", choices=("simplex", "image"), help="pixels >= 0, or in [0, 1] (default simplex)")
     names = ("vanilla", "feasible", "reference", "both", "complete-vanilla", "complete-reference", "complete-feasible")
+    group.add_argument("--picture", metavar="FILE", help="draw images, flows and radii to FILE.svg or .png")
     group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
 
 
