@@ -10,12 +10,13 @@ from verifier.cli.progress import counting
 
 
 def run(options: Namespace, output: Output) -> None:
-    with counting("radii") as progress:
+    with counting() as progress:
         audit = verifier.audit(
             network_of(options),
             options.data,
             samples=options.samples,
             output=options.output,
+            budget=options.budget,
             progress=progress,
             executor=options.executor,
             **everywhere(options),

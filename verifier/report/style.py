@@ -60,6 +60,16 @@ def settings() -> Any:
     }
 
 
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, of so many inches, that belongs to no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 CSS = f"""
 :root {{ --ink: {INK}; --muted: {MUTED}; --line: {LINE}; --proved: {PROVED}; --attack: {ATTACK}; --wrong: {WRONG}; --good: {GOOD}; }}
 * {{ box-sizing: border-box; }}
