@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verifier.attacks.attack import attack
-    from verifier.distributional.zero_one import dro
+    from verifier.distributional.dro import dro
     from verifier.enumeration.count import cells
     from verifier.radii import radius
     from verifier.recession.tightness import tightness
@@ -26,7 +26,7 @@ _HOMES = {
     "attack": "verifier.attacks.attack",
     "audit": "verifier.report.audit",
     "cells": "verifier.enumeration.count",
-    "dro": "verifier.distributional.zero_one",
+    "dro": "verifier.distributional.dro",
     "lipschitz": "verifier.steepness.lipschitz",
     "radius": "verifier.radii",
     "tightness": "verifier.recession.tightness",

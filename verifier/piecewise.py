@@ -251,7 +251,7 @@ class PiecewiseQuestion(Question):
         return linear
 
     def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised, concretise: Concretise) -> None:
-        values, weights, points = best_mixture(pieces, result.linear, result.value, concretise)
+        values, weights, points = self.mixed(pieces, result, concretise)
         known = pieces.neuron_bounds()
         open_neurons = ((known[0] < 0) & (known[1] > 0)).sum(axis=1)
         stable = (known[0] >= 0).astype(np.int8) - (known[1] <= 0)
@@ -275,6 +275,10 @@ class PiecewiseQuestion(Question):
             node.hints["slopes"] = result.slopes[i].astype(np.float32)
             if result.multipliers.shape[2]:
                 node.hints["multipliers"] = result.multipliers[i].astype(np.float32)
+
+    def mixed(self, pieces: Propagation, result: Optimised, concretise: Concretise) -> tuple[Array, Array, Array]:
+        """(value (B,), weights of the rows (B, S), point (B, n)): what the rows bound together."""
+        return best_mixture(pieces, result.linear, result.value, concretise)
 
     # Splitting.
 

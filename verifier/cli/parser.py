@@ -152,6 +152,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--order", type=norm, required=True, metavar="1|2|inf", help="the order of the Wasserstein distance")
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
+    parser.add_argument("--export", metavar="FILE.npz", help="write the worst distributions found: atoms, their mass, losses and costs")
     _region(parser)
     _resumable(parser, "radii and searches")
     _spreadable(parser)
