@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -35,9 +34,13 @@ def decode(kind: type[Record], raw: dict[str, Any]) -> Record:
     return kind(**{name: _value(hints[name], part) for name, part in raw.items()})
 
 
-@cache
+_known: dict[type, dict[str, Any]] = {}
+
+
 def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+    if kind not in _known:
+        _known[kind] = get_type_hints(kind)
+    return _known[kind]
 
 
 def _value(hint: Any, raw: Any) -> Any:

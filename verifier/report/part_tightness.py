@@ -9,6 +9,7 @@ import numpy as np
 
 from problems.errors import InputError
 from problems.regions import Box
+from verifier.bracket import Bracket
 from verifier.recession.audit import BOUNDED
 from verifier.report.cells import cells_in_data_plane
 from verifier.report.ground import NORMS, Ground
@@ -52,10 +53,15 @@ class TightPart(Part):
             pass  # fewer than three classes: there is no plane
         domain = dataset.domain
         bounded = domain is not None and all(isfinite(side) for sides in domain.bounding_box() for side in sides)
-        slopes = (everywhere.lipschitz, everywhere.tight_slope, everywhere.slope_at_infinity)
+
+        def ends(bracket: Bracket) -> tuple[float, float]:
+            return float(bracket.lower), float(bracket.upper)
+
         return TightShare(
             self.norm,
-            *((float(slope.lower), float(slope.upper)) for slope in slopes),
+            ends(everywhere.lipschitz),
+            ends(everywhere.tight_slope),
+            ends(everywhere.slope_at_infinity),
             samples=everywhere.tight_data or 0.0,
             cells=everywhere.cells,
             tight=everywhere.tight_cells,

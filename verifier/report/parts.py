@@ -60,7 +60,7 @@ def run_parts(
         due += meant
         store = session.of_part(ground.run(part.title, **part.question(ground)))
         kept = store.get_record("record")
-        record = None if kept is None else decode(part.kind, kept)  # type: ignore[var-annotated]
+        record = None if kept is None else decode(part.kind, kept)
         if record is not None and (part.settled(record) or meant <= record.timeout):
             records.append(record)
             used += meant

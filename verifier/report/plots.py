@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from verifier.report import style
-from verifier.report.record import Audit, Curve, NormAudit, SampleRadius
+from verifier.report.record import Audit, Curve, LossCurve, NormAudit, SampleRadius
 
 Array = np.ndarray
 
@@ -24,17 +24,17 @@ _HISTOGRAM_BINS = 24
 def curves(audit: Audit) -> Any:
     """Worst-case error against epsilon: a row per norm, a panel per order, and below each the gap between attack and proof."""
     norms = [norm for norm in audit.norms if norm.curves]
-    figure = _figure(10.8, 4.0 * len(norms) + 0.35)
+    figure = style.new_figure(10.8, 4.0 * len(norms) + 0.35)
     rows = figure.subfigures(len(norms), 1, squeeze=False)[:, 0]
     panels = [_curve_row(row, norm) for row, norm in zip(rows, norms, strict=True)]
-    _legend(figure, panels[0], norms)
+    legend(figure, panels[0], [curve for norm in norms for curve in norm.curves])
     return figure
 
 
 def radii(audit: Audit) -> Any:
     """Per norm: a histogram of the radii, and how much farther than the truth the attack had to go."""
     norms = [norm for norm in audit.norms if norm.radii]
-    figure = _figure(10.8, 2.9 * len(norms))
+    figure = style.new_figure(10.8, 2.9 * len(norms))
     grid = figure.subplots(len(norms), 2, squeeze=False, width_ratios=(1.25, 1))
     for row, norm in zip(grid, norms, strict=True):
         _histogram_panel(row[0], norm, audit)
@@ -46,9 +46,9 @@ def summary(audit: Audit) -> Any:
     """The picture of the README: the curves of one norm above, its radii and closest adversarial images below."""
     norm = next((norm for norm in audit.norms if norm.norm == "inf"), audit.norms[0])
     shape = image_shape(audit)
-    figure = _figure(11.2, 7.6)
+    figure = style.new_figure(11.2, 7.6)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.16, 1))
-    _legend(top, _curve_row(top, norm), [norm])
+    legend(top, _curve_row(top, norm), norm.curves)
     if shape is None:
         left, right = bottom.subplots(1, 2)
         _ratio_panel(right, norm)
@@ -128,29 +128,20 @@ def closest(norm: NormAudit, count: int) -> list[SampleRadius]:
     return sorted(moved, key=lambda r: r.upper)[:count]
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _curve_row(figure: Any, norm: NormAudit) -> Any:
     """The panels of one norm, side by side; returns the first."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     columns = len(norm.curves)
     grid = figure.subplots(2, columns, squeeze=False, sharey="row", sharex="col", height_ratios=(3.4, 1))
     for panel, strip, curve in zip(grid[0], grid[1], norm.curves, strict=True):
-        _curve_panel(panel, curve)
-        _gap_strip(strip, curve)
+        # The error jumps at every radius for order inf and bends in between for the others.
+        step = "post" if math.isinf(curve.order) else None
+        bracket_lines(panel, curve, step=step)
+        panel.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
+        gap_strip(strip, curve, [100.0] * len(curve.epsilon), step=step)
         full = next((epsilon for epsilon, attack in zip(curve.epsilon, curve.attack, strict=True) if attack >= 1.0), curve.epsilon[-1])
-        strip.set_xlim(0, min(1.06 * full, curve.epsilon[-1]))
-        strip.xaxis.set_major_locator(MaxNLocator(5))
-        strip.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        strip.set_xlabel(f"ε ({norm.sign} distance)")
+        epsilon_axis(strip, min(1.06 * full, curve.epsilon[-1]), norm.sign)
     panel, strip = grid[0][0], grid[1][0]
     panel.set_ylim(0, 1.005)
     panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
@@ -163,9 +154,8 @@ def _curve_row(figure: Any, norm: NormAudit) -> Any:
     return panel
 
 
-def _curve_panel(axes: Any, curve: Curve) -> None:
-    # The error jumps at every radius for order inf and bends in between for the others.
-    step = "post" if math.isinf(curve.order) else None
+def bracket_lines(axes: Any, curve: Curve | LossCurve, *, step: str | None = None) -> None:
+    """Attack, witnessed and proved ends against epsilon, and the gaps between them."""
     drawing: dict[str, Any] = {"drawstyle": "steps-post"} if step else {}
     axes.fill_between(curve.epsilon, curve.attack, curve.lower, step=step, color=style.GAP, linewidth=0, label="gap: attack to truth")
     axes.fill_between(curve.epsilon, curve.lower, curve.upper, step=step, color=style.OPEN, linewidth=0, label="gap: still open")
@@ -180,28 +170,36 @@ def _curve_panel(axes: Any, curve: Curve) -> None:
         label="attacked: this shift does it",
         **drawing,
     )
-    axes.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
 
 
-def _gap_strip(axes: Any, curve: Curve) -> None:
-    """Proved minus attacked error, in points: what the panel above is too small to show."""
-    step = "post" if math.isinf(curve.order) else None
-    open_part = [100 * (up - low) for low, up in zip(curve.lower, curve.upper, strict=True)]
-    whole = [100 * (up - low) for low, up in zip(curve.attack, curve.upper, strict=True)]
+def gap_strip(axes: Any, curve: Curve | LossCurve, scale: Sequence[float], *, step: str | None = None) -> None:
+    """Proved minus attacked, times the scale of each epsilon: what the panel above is too small to show."""
+    open_part = [factor * (up - low) for factor, low, up in zip(scale, curve.lower, curve.upper, strict=True)]
+    whole = [factor * (up - low) for factor, low, up in zip(scale, curve.attack, curve.upper, strict=True)]
     axes.fill_between(curve.epsilon, open_part, whole, step=step, facecolor=style.GAP, edgecolor=style.ATTACK, linewidth=0.6)
     axes.fill_between(curve.epsilon, 0, open_part, step=step, color=style.OPEN, linewidth=0)
 
 
-def _legend(figure: Any, axes: Any, norms: Sequence[NormAudit]) -> None:
-    """Above the figure, proof first; the open gap is named only where there is one to see."""
+def epsilon_axis(axes: Any, end: float, sign: str) -> None:
+    """The x axis of a curve, from 0 on."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlim(0, end)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(f"ε ({sign} distance)")
+
+
+def legend(figure: Any, axes: Any, curves: Sequence[Curve | LossCurve]) -> None:
+    """Above the figure, proof first, then what else the panel shows; the open gap is named only where there is one to see."""
     handles, labels = axes.get_legend_handles_labels()
-    visible = any(up - low > 1e-3 for norm in norms for c in norm.curves for low, up in zip(c.lower, c.upper, strict=True))
-    order = [2, 3, 0] + ([1] if visible else [])
+    visible = any(c.upper[i] - c.lower[i] > 1e-3 * (c.upper[-1] - c.lower[0]) for c in curves for i in range(len(c.epsilon)))
+    order = [2, 3, *range(4, len(labels)), 0] + ([1] if visible else [])
     figure.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],
         loc="outside upper left",
-        ncols=len(order),
+        ncols=min(len(order), 4),
         handlelength=1.8,
         columnspacing=2.2,
         borderpad=0.1,
