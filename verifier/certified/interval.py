@@ -5,6 +5,7 @@ import numpy as np
 from problems.maps import Array
 from problems.network import Affine, Input, Network
 from problems.regions import Box
+from problems.regions.base import Region
 from verifier.bounds import Propagation, backward, upper_bound, walk
 from verifier.bounds.layers import layer_bounds
 from verifier.certified.base import Question, Tested, propagation
@@ -27,7 +28,8 @@ class IntervalBounds(Tested):
         assert isinstance(last, Affine)
         for index, (parent, linear) in enumerate(zip(last.parents, last.maps, strict=True)):
             bias = last.bias if index == 0 else np.zeros(last.size)
-            total += _merged(Affine((0,), (linear,), bias), pieces.lowers[parent], pieces.uppers[parent], question.rows)
+            lower, upper = pieces.lowers[parent], pieces.uppers[parent]
+            total += _merged(Affine((0,), (linear,), bias), Box(lower[0], upper[0]) if parent else ball, lower, upper, question.rows)
         return bool((np.nextafter(total * (1.0 + 4e-16 * len(last.maps) * np.sign(total)), np.inf) < 0).all())
 
 
@@ -47,9 +49,9 @@ def _first_layers(pieces: Propagation) -> tuple[Array, Array]:
     return np.concatenate(lowers, axis=1), np.concatenate(uppers, axis=1)
 
 
-def _merged(node: Affine, lower: Array, upper: Array, rows: Array) -> Array:
-    """Upper bounds (S,) of rows (S, m) times the node's value, its only parent (1, n) between lower and upper."""
+def _merged(node: Affine, region: Region, lower: Array, upper: Array, rows: Array) -> Array:
+    """Upper bounds (S,) of rows (S, m) times the node's value, its only parent in the region and between lower and upper (1, n)."""
     size = lower.shape[1]
     network = Network((Input(size), node), (size,), (node.size,))
-    pieces = walk(Propagation(network, Box(lower[0], upper[0]), lower, upper))
+    pieces = walk(Propagation(network, region, lower, upper))
     return upper_bound(pieces, backward(pieces, 1, rows[None]))[0][0]

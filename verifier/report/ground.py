@@ -144,6 +144,6 @@ def choices(name: str, values: Sequence[str | float]) -> tuple[str, ...]:
 
 
 def at_least(name: str, value: Number, least: Number) -> Number:
-    if value < least:
+    if not value >= least:
         raise InputError(name, f"{value} is too small.", f"Give at least {least}.")
     return value

@@ -199,7 +199,7 @@ def legend(figure: Any, axes: Any, curves: Sequence[Curve | LossCurve]) -> None:
         [handles[i] for i in order],
         [labels[i] for i in order],
         loc="outside upper left",
-        ncols=min(len(order), 4),
+        ncols=len(order) if len(order) < 6 else 3,
         handlelength=1.8,
         columnspacing=2.2,
         borderpad=0.1,

@@ -1,13 +1,14 @@
 """Plots of worst expected losses: the curves V(epsilon) with their lines, how far bound and attack are off, and who is moved."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from verifier.report import style
 from verifier.report.plots import bracket_lines, epsilon_axis, gap_strip, legend
-from verifier.report.record import Audit, LossCurve, WorstDistribution
+from verifier.report.record import Audit, LossCurve, Move, WorstDistribution
 
 LOSS_NAMES = {"margin": "margin loss", "cross-entropy": "cross-entropy"}
 
@@ -37,26 +38,44 @@ def curves(audit: Audit) -> Any:
     return figure
 
 
+def from_zero(curve: LossCurve) -> LossCurve:
+    """The same curve with epsilon = 0 before all others, where every end is E."""
+    low, high = curve.clean
+    return replace(
+        curve,
+        epsilon=(0.0, *curve.epsilon),
+        attack=(low, *curve.attack),
+        lower=(low, *curve.lower),
+        upper=(high, *curve.upper),
+        published=(high, *curve.published),
+        steepest=(high, *curve.steepest),
+        flattest=(high, *curve.flattest),
+    )
+
+
 def _panel(axes: Any, curve: LossCurve) -> None:
+    curve = from_zero(curve)
     bracket_lines(axes, curve)
+    clean = curve.clean[1]
     low, high = min(curve.clean[0], *curve.attack), max(curve.upper)
     high = min(high, 2.5 * max(curve.lower) - 1.5 * low)  # a bracket that is wide open must not flatten the rest
-    top = high + 0.25 * (high - low)
+    # Lines that say the same as another one, or nothing, are not drawn.
+    slopes = [(values[-1] - clean) / curve.epsilon[-1] for values in (curve.published, curve.steepest, curve.flattest)]
+    wanted = (math.isfinite(slopes[0]), math.isfinite(slopes[1]) and slopes[1] < 0.99 * slopes[0], slopes[2] > 0.01 * slopes[1])
     lines = (
         (curve.published, style.PUBLISHED, (0, (1, 1.6)), "published bound: E + L ε"),
         (curve.steepest, style.SLOPE, (0, (4, 1.5, 1, 1.5)), "steepest start: E + λ₀ ε"),
         (curve.flattest, style.MUTED, (0, (2, 2)), "slope at infinity: E + κ* ε"),
     )
-    for values, colour, dashes, name in lines:
-        drawn = [(0.0, curve.clean[1])] + [(e, v) for e, v in zip(curve.epsilon, values, strict=True) if math.isfinite(v)]
-        if len(drawn) > 1 and drawn[-1][1] > curve.clean[1]:  # kappa* = 0 says nothing that is worth a line
-            axes.plot(*zip(*drawn, strict=True), color=colour, linestyle=dashes, linewidth=1.4, label=name, scalex=False)
-    axes.axhline(curve.clean[1], color=style.MUTED, linewidth=0.8)
+    for (values, colour, dashes, name), draw in zip(lines, wanted, strict=True):
+        if draw:
+            axes.plot(curve.epsilon, values, color=colour, linestyle=dashes, linewidth=1.4, label=name)
+    axes.axhline(clean, color=style.MUTED, linewidth=0.8)
     axes.annotate(
-        "E: no shift", (1.0, curve.clean[1]), xycoords=("axes fraction", "data"), xytext=(-3, 3), textcoords="offset points", ha="right",
+        "E: no shift", (1.0, clean), xycoords=("axes fraction", "data"), xytext=(-3, 3), textcoords="offset points", ha="right",
         color=style.MUTED, fontsize=8.5,
     )  # fmt: skip
-    axes.set_ylim(low - 0.06 * (high - low), top)
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.25 * (high - low))
     axes.set_title(f"{LOSS_NAMES.get(curve.loss, curve.loss)}, {curve.sign}")
     axes.set_ylabel("worst expected loss")
 
@@ -114,27 +133,27 @@ def contributions(audit: Audit) -> Any:
     from matplotlib.ticker import PercentFormatter
 
     shown = [(curve, drawn_of(curve)) for curve in audit.losses if curve.loss == audit.losses[0].loss]
-    pairs = [(curve, worst) for curve, worst in shown if worst is not None and worst.moves]
+    pairs = [(curve, moves, worst.epsilon) for curve, worst in shown if worst is not None and (moves := material(worst))]
     figure = style.new_figure(10.8, 3.1 * len(pairs))
     grid = figure.subplots(len(pairs), 2, squeeze=False, width_ratios=(1.25, 1))
     count = len(audit.samples)
-    for row, (curve, worst) in zip(grid, pairs, strict=True):
+    for row, (curve, moves, epsilon) in zip(grid, pairs, strict=True):
         left, right = row
-        distance = np.array([move.distance for move in worst.moves])
-        gain = np.array([move.after - move.before for move in worst.moves])
-        share = np.array([move.share for move in worst.moves])
-        crossed = np.array([move.before < 0 <= move.after for move in worst.moves]) if curve.loss == "margin" else np.zeros(len(gain), bool)
+        distance = np.array([move.distance for move in moves])
+        gain = np.array([move.after - move.before for move in moves])
+        share = np.array([move.share for move in moves])
+        crossed = np.array([move.before < 0 <= move.after for move in moves]) if curve.loss == "margin" else np.zeros(len(gain), bool)
         for mask, colour, name in ((~crossed, style.PROVED, "moved"), (crossed, style.WRONG, "moved past the boundary")):
             if mask.any():
                 left.scatter(distance[mask], gain[mask], s=8 + 34 * share[mask], color=colour, alpha=0.7, linewidth=0, label=name)
         left.set(xlabel=f"distance moved ({curve.sign})", ylabel="rise of its loss", xlim=(0, None), ylim=(0, None))
-        stay = count - len({move.sample for move in worst.moves})
-        left.set_title(f"{curve.sign}, ε = {worst.epsilon:g}: {count - stay} of {count} samples move")
+        moved = len({move.sample for move in moves})
+        left.set_title(f"{curve.sign}, ε = {epsilon:g}: {moved} of {count} samples move")
         left.legend(loc="lower right")
-        total = sum(move.gain for move in worst.moves)
-        running = np.cumsum([0.0] + [move.gain for move in worst.moves]) / (total if total > 0 else 1.0)
+        total = sum(move.gain for move in moves)
+        running = np.cumsum([0.0] + [move.gain for move in moves]) / (total if total > 0 else 1.0)
         right.step(range(len(running)), running, where="post", color=style.PROVED)
-        right.set(xlabel="samples, the largest contribution first", xlim=(0, count), ylim=(0, 1.02))
+        right.set(xlabel="samples, the largest contribution first", xlim=(0, max(10, 1.25 * len(moves))), ylim=(0, 1.02))
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
         right.set_title("share of the rise that they make")
         half = int(np.searchsorted(running, 0.5))
@@ -148,3 +167,9 @@ def contributions(audit: Audit) -> Any:
 def drawn_of(curve: LossCurve) -> WorstDistribution | None:
     """The distribution whose points were kept."""
     return next((worst for worst in curve.worst if any(move.point is not None for move in worst.moves)), None)
+
+
+def material(worst: WorstDistribution) -> list[Move]:
+    """The moves that bring more than a ten-thousandth of the rise."""
+    total = sum(move.gain for move in worst.moves)
+    return [move for move in worst.moves if move.gain > 1e-4 * total]

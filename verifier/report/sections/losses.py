@@ -4,7 +4,7 @@ import math
 from html import escape
 
 from verifier.report import plots, plots_losses, tables
-from verifier.report.plots_losses import LOSS_NAMES, drawn_of
+from verifier.report.plots_losses import LOSS_NAMES, drawn_of, material
 from verifier.report.record import Audit, LossCurve
 from verifier.report.sections.images import card
 from verifier.report.tables import bracket, number, percent
@@ -86,7 +86,7 @@ def moved(audit: Audit) -> str:
             continue
         total = sum(move.gain for move in worst.moves)
         cards = []
-        for move in worst.moves[:_CARDS]:
+        for move in material(worst)[:_CARDS]:
             if move.point is None or shape is None:
                 continue
             sample = by_sample[move.sample]

@@ -12,7 +12,7 @@ from verifier.report.tables import duration
 def times(audit: Audit) -> str:
     runs = len(audit.sessions)
     resumed = (
-        f" in {runs} runs, the last of which computed {audit.sessions[-1][1]} radii in {duration(audit.sessions[-1][0])}"
+        f" in {runs} runs, the last of which computed {audit.sessions[-1][1]} answers in {duration(audit.sessions[-1][0])}"
         if runs > 1
         else ""
     )
@@ -49,6 +49,11 @@ rounded up, is the number given. This audit has checked every witness once more:
 <li><b>Worst-case error</b>: by duality a fractional knapsack over the radii (cheapest inputs first; the last in part). Proved
 radii give the proved end, witnesses the other. It is about the {len(audit.samples)} samples here, not about the population that
 they come from.</li>
+<li><b>Worst expected loss</b>: by duality, one price λ per unit of distance and a proved upper bound, for each sample, of its loss minus
+that price. The example is a distribution whose cost and loss were added up in exact arithmetic. It is about the network as exact numbers
+(“real”), whatever the semantics above; cross-entropy by bounds of exp and log that trust no library.</li>
+<li><b>Other certificates</b>: the same network, region and outward rounding; programs count through safe dual bounds only, local Lipschitz
+constants by their proved ends.</li>
 </ul></div><div>
 <h3>Trusted</h3>
 <ul>
