@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from problems.errors import InputError
-from verifier.report import Audit, AuditedSample, Curve, NormAudit, SampleRadius, page, plots, tables, write
+from verifier.report import Audit, AuditedSample, Curve, NormAudit, SampleRadius, overview, page, plots, tables, write
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -237,5 +237,5 @@ def test_difference_pictures_are_white_where_nothing_changed() -> None:
 
 
 def test_summary_picture_is_written(tmp_path: Path) -> None:
-    plots.save_summary(synthetic(), tmp_path / "audit.png")
+    overview.save(synthetic(), tmp_path / "audit.png")
     assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")

@@ -26,6 +26,7 @@ from verifier.certified.triangle import Triangle
 from verifier.search.executors import default_workers, fan_out
 
 # By increasing strength and time, as a rule.
+LEAST = 2.0  # seconds that a sample may take, as long as this is a small part of what is left
 METHODS: dict[str, type[Certificate]] = {kind.name: kind for kind in (NormProduct, IntervalBounds, Crown, Triangle, LocalLipschitz)}
 
 
@@ -149,7 +150,9 @@ def _names(methods: Sequence[str] | None) -> tuple[str, ...]:
 def _certified(setting: _Setting, task: _Task, interrupt: Any) -> CertifiedRadii:
     """All certificates of one sample, within its share of the time left. The triangle begins where CROWN ends, which it contains."""
     begun = time.monotonic()
-    share = max(setting.until - time.time(), 0.0) * setting.workers / max(task.left, setting.workers)
+    left = max(setting.until - time.time(), 0.0)
+    # A worker's first sample also pays for loading what is compiled.
+    share = max(left * setting.workers / max(task.left, setting.workers), min(0.05 * left, LEAST))
     radii: dict[str, float] = {}
     seconds: dict[str, float] = {}
     complete: dict[str, bool] = {}

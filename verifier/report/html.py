@@ -55,7 +55,7 @@ def write(audit: Audit, folder: str | Path) -> Path:
 def page(audit: Audit) -> str:
     """The whole page."""
     sections = [(name, title, draw(audit)) for name, title, wanted, draw in _SECTIONS if wanted(audit)]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
+    links = "".join(f'<a href="#{name}">{escape(name.capitalize())}</a>' for name, _, _ in sections)
     body = "\n".join(f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{text}\n</section>' for name, title, text in sections)
     title = f"Audit of {escape(audit.network['name'])}"
     return f"""<!DOCTYPE html>

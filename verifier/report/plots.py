@@ -1,13 +1,12 @@
-"""Plots of an audit: worst-case error curves, radii, and the summary picture of the README.
+"""Plots of an audit: worst-case error curves and radii, and what all its plots share.
 
-Every function takes an Audit and returns a matplotlib Figure that belongs to no window system.
+`curves` and `radii` take an Audit and return a matplotlib Figure that belongs to no window system; a panel is drawn on given axes.
 """
 
 import base64
 import io
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def curves(audit: Audit) -> Any:
     norms = [norm for norm in audit.norms if norm.curves]
     figure = style.new_figure(10.8, 4.0 * len(norms) + 0.35)
     rows = figure.subfigures(len(norms), 1, squeeze=False)[:, 0]
-    panels = [_curve_row(row, norm) for row, norm in zip(rows, norms, strict=True)]
+    panels = [curve_row(row, norm) for row, norm in zip(rows, norms, strict=True)]
     legend(figure, panels[0], [curve for norm in norms for curve in norm.curves])
     return figure
 
@@ -37,35 +36,9 @@ def radii(audit: Audit) -> Any:
     figure = style.new_figure(10.8, 2.9 * len(norms))
     grid = figure.subplots(len(norms), 2, squeeze=False, width_ratios=(1.25, 1))
     for row, norm in zip(grid, norms, strict=True):
-        _histogram_panel(row[0], norm, audit)
-        _ratio_panel(row[1], norm)
+        histogram_panel(row[0], norm, audit)
+        ratio_panel(row[1], norm)
     return figure
-
-
-def summary(audit: Audit) -> Any:
-    """The picture of the README: the curves of one norm above, its radii and closest adversarial images below."""
-    norm = next((norm for norm in audit.norms if norm.norm == "inf"), audit.norms[0])
-    shape = image_shape(audit)
-    figure = style.new_figure(11.2, 7.6)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.16, 1))
-    legend(top, _curve_row(top, norm), norm.curves)
-    if shape is None:
-        left, right = bottom.subplots(1, 2)
-        _ratio_panel(right, norm)
-    else:
-        plot, pictures = bottom.subfigures(1, 2, width_ratios=(1, 1.12))
-        left = plot.subplots()
-        _picture_grid(pictures, audit, norm, shape)
-    _histogram_panel(left, norm, audit)
-    return figure
-
-
-def save_summary(audit: Audit, path: str | Path) -> None:
-    """Write `summary` as a PNG file."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(style.settings()):
-        summary(audit).savefig(path, format="png", dpi=144, metadata={})
 
 
 def data_address(draw: Callable[[Audit], Any], audit: Audit) -> str:
@@ -128,18 +101,14 @@ def closest(norm: NormAudit, count: int) -> list[SampleRadius]:
     return sorted(moved, key=lambda r: r.upper)[:count]
 
 
-def _curve_row(figure: Any, norm: NormAudit) -> Any:
+def curve_row(figure: Any, norm: NormAudit) -> Any:
     """The panels of one norm, side by side; returns the first."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     columns = len(norm.curves)
     grid = figure.subplots(2, columns, squeeze=False, sharey="row", sharex="col", height_ratios=(3.4, 1))
     for panel, strip, curve in zip(grid[0], grid[1], norm.curves, strict=True):
-        # The error jumps at every radius for order inf and bends in between for the others.
-        step = "post" if math.isinf(curve.order) else None
-        bracket_lines(panel, curve, step=step)
-        panel.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
-        gap_strip(strip, curve, [100.0] * len(curve.epsilon), step=step)
+        error_panel(panel, strip, curve)
         full = next((epsilon for epsilon, attack in zip(curve.epsilon, curve.attack, strict=True) if attack >= 1.0), curve.epsilon[-1])
         epsilon_axis(strip, min(1.06 * full, curve.epsilon[-1]), norm.sign)
     panel, strip = grid[0][0], grid[1][0]
@@ -152,6 +121,15 @@ def _curve_row(figure: Any, norm: NormAudit) -> Any:
     strip.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     figure.align_ylabels(grid[:, 0])
     return panel
+
+
+def error_panel(panel: Any, strip: Any, curve: Curve) -> None:
+    """One curve, and below it the gap between attack and proof in percentage points."""
+    # The error jumps at every radius for order inf and bends in between for the others.
+    step = "post" if math.isinf(curve.order) else None
+    bracket_lines(panel, curve, step=step)
+    panel.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
+    gap_strip(strip, curve, [100.0] * len(curve.epsilon), step=step)
 
 
 def bracket_lines(axes: Any, curve: Curve | LossCurve, *, step: str | None = None) -> None:
@@ -206,7 +184,7 @@ def legend(figure: Any, axes: Any, curves: Sequence[Curve | LossCurve]) -> None:
     )
 
 
-def _histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
+def histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
     positive = [r for r in norm.radii if r.upper > 0.0]
     closed = [r.upper for r in positive if r.closed and math.isfinite(r.upper)]
     half_open = [r.lower for r in positive if not r.closed]
@@ -242,7 +220,7 @@ def _histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
     axes.set_title(", ".join(asides), loc="right", color=style.MUTED, fontsize=8.5, fontweight="normal")
 
 
-def _ratio_panel(axes: Any, norm: NormAudit) -> None:
+def ratio_panel(axes: Any, norm: NormAudit) -> None:
     from matplotlib.ticker import FuncFormatter
 
     points = [(r.upper, r.attack / r.upper) for r in norm.radii if r.closed and 0.0 < r.upper < math.inf and math.isfinite(r.attack)]
@@ -259,31 +237,6 @@ def _ratio_panel(axes: Any, norm: NormAudit) -> None:
         text = f"median {np.median(ratio):.3f}, largest {ratio.max():.3f}" + (f", missed {missed}" if missed else "")
         axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top", color=style.INK, fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}×"))
-
-
-def _picture_grid(figure: Any, audit: Audit, norm: NormAudit, shape: tuple[int, ...]) -> None:
-    chosen = closest(norm, 4)
-    if not chosen:
-        return
-    by_sample = {sample.sample: sample for sample in audit.samples}
-    figure.suptitle("The closest misclassified images", x=0.02, ha="left", fontsize=10.5, fontweight="bold")
-    grid = figure.subplots(3, len(chosen), squeeze=False)
-    for column, radius in enumerate(chosen):
-        sample = by_sample[radius.sample]
-        before, after = as_image(sample.image, shape), as_image(radius.witness or (), shape)
-        difference = after - before
-        for row, pixels in enumerate((picture(before), picture(after), picture(difference, limit=float(np.abs(difference).max())))):
-            axes = grid[row][column]
-            axes.imshow(pixels, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.grid(visible=False)
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=style.LINE)
-        grid[0][column].set_title(f"{sample.label}", fontsize=10, pad=3, loc="center", fontweight="normal")
-        grid[1][column].set_title(f"{radius.witness_label}", fontsize=10, pad=3, loc="center", color=style.WRONG)
-        grid[2][column].set_xlabel(f"{radius.upper:.4f}", fontsize=9)
-    for row, name in enumerate(("original", "nearest wrong", "difference")):
-        grid[row][0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
 
 
 def _rgb(colour: str) -> Array:

@@ -24,15 +24,15 @@ def curves(audit: Audit) -> Any:
     for row, loss in zip(rows, losses, strict=True):
         grid = row.subplots(2, len(norms), squeeze=False, sharex="col", height_ratios=(3.4, 1))
         for column, norm in enumerate(norms):
-            panel, strip = grid[0][column], grid[1][column]
+            above, below = grid[0][column], grid[1][column]
             curve = found.get((loss, norm))
             if curve is None:
-                panel.set_visible(False)
-                strip.set_visible(False)
+                above.set_visible(False)
+                below.set_visible(False)
                 continue
-            first = first or panel
-            _panel(panel, curve)
-            _strip(strip, curve)
+            first = first or above
+            panel(above, curve)
+            strip(below, curve)
         row.align_ylabels(grid[:, 0])
     legend(figure, first, audit.losses)
     return figure
@@ -53,7 +53,8 @@ def from_zero(curve: LossCurve) -> LossCurve:
     )
 
 
-def _panel(axes: Any, curve: LossCurve) -> None:
+def panel(axes: Any, curve: LossCurve) -> None:
+    """The curve with its lines."""
     curve = from_zero(curve)
     bracket_lines(axes, curve)
     clean = curve.clean[1]
@@ -80,7 +81,8 @@ def _panel(axes: Any, curve: LossCurve) -> None:
     axes.set_ylabel("worst expected loss")
 
 
-def _strip(axes: Any, curve: LossCurve) -> None:
+def strip(axes: Any, curve: LossCurve) -> None:
+    """The gap between attack and proof, in percent of the rise above E."""
     scale = [100.0 / max(up - curve.clean[0], 1e-300) for up in curve.upper]
     gap_strip(axes, curve, scale)
     axes.set_ylabel("gap, % of rise")

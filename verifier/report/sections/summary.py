@@ -43,7 +43,8 @@ def _claims(audit: Audit) -> str:
     if not rows:
         return ""
     heads = ["What happens when the inputs move?", "proved", "an example", "gap", "attack alone", "usual certificate"]
-    return f"""<div class="wide claims">{tables.table(heads, rows)}</div>
+    return f"""<h3>What is proved, and how large the gap is</h3>
+<div class="wide claims">{tables.table(heads, rows)}</div>
 <p class="note"><span class="proved">Proved</span>: nothing within ε is worse. An example: something within ε is that bad, checked in exact
 arithmetic. The truth lies between them: the gap is all that is not known. To the right, what is known without the search: an
 <span class="attacked">attack</span> proves nothing, and a certificate may be far from the truth. Numbers are rounded outward, but for
@@ -75,17 +76,18 @@ def _error(norm: NormAudit) -> list[str]:
     curve, i = norm.curves[0], _shown(norm)
     return [
         f"error, inputs move by {number(curve.epsilon[i])} {_MEANS.get(curve.order, '')} ({norm.sign})",
-        f'<span class="proved">≤ {percent(curve.upper[i], "up")}</span>',
-        f"≥ {percent(curve.lower[i], 'down')}",
+        f'<span class="proved">≤ {percent(curve.upper[i], "up", 2)}</span>',
+        f"≥ {percent(curve.lower[i], 'down', 2)}",
         f"<b>{_points(curve.upper[i] - curve.lower[i])}</b>",
-        f'<span class="attacked">≥ {percent(curve.attack[i], "down")}</span>',
+        f'<span class="attacked">≥ {percent(curve.attack[i], "down", 2)}</span>',
         "–",
     ]
 
 
 def _loss(curve: LossCurve, i: int) -> list[str]:
     published, attacked = rise_ratios(curve, i)
-    times = f" <small>{number(published, 3)} × the rise</small>" if not math.isnan(published) else ""
+    most = "up to " if curve.gap(i) > 0.05 else ""
+    times = f" <small>{most}{number(published, 3)} × the rise</small>" if not math.isnan(published) else ""
     part = f" <small>{percent(attacked, 'down', 0)} of it</small>" if not math.isnan(attacked) else ""
     return [
         f"{LOSS_NAMES[curve.loss]}, inputs move by {number(curve.epsilon[i])} on average ({curve.sign})",
