@@ -147,7 +147,7 @@ class _Run:
         share = self.budget.part((1.0 - LINES_SHARE * self.wanted) * self.budget.remaining) if self.budget.timeout is not None else self.budget
         try:
             self._attack()
-            if not self.bounded and self.setting.order < inf:
+            if not self.bounded:
                 self._whole_space(share)
             status = self._rounds(share, workers, executor, store)
             if self.wanted and status is not Status.INTERRUPTED:
@@ -164,6 +164,8 @@ class _Run:
         if self.lines.moving_labels:
             return
         most = self.lines.lipschitz(budget.part(0.5 * budget.remaining))[1]
+        for item in self.state.items:
+            item.envelope.slope = min(item.envelope.slope, float(self.lines.slopes[item.label]))
         if self.bounded or self.complete:
             state = self.state if self.setting.order == 1 else of_order_one(self.state)
             context = _with_order_one(self.context)
@@ -201,6 +203,9 @@ class _Run:
             self.least = self.state.least = infinity.upper * (1.0 + 1e-8)
         cells = whole_space.cells_of(self.setting, budget.part(0.3 * budget.remaining if budget.timeout is not None else inf))
         direction = infinity.witness if self.setting.order == 1 and infinity.lower > 0 else None
+        if direction is not None:
+            for item in self.state.items:
+                self.state.witness(item.place, item.label, whole_space.far_out(self.data.x[item.place], direction))
         self.work, self.context, self.complete = whole_space.maximise, replace(cells, direction=direction), cells.complete
 
     # --- rounds ----------------------------------------------------------------------------------------------------------------------
@@ -225,7 +230,7 @@ class _Run:
                     task = asked[result.sample]
                     self.state.absorb(self.state.items[task.sample], np.array(task.rates), result)
                     kept.keep(task, result)
-                    cut |= not result.status.finished
+                    cut |= result.status not in (Status.CLOSED, Status.UNDECIDED)
                 if not self.state.progressed and not cut:
                     return budget.exceeded() or Status.UNDECIDED
                 number += 1

@@ -23,7 +23,8 @@ def climb(points: Points, ball: Ball, position: int, starts: Array) -> None:
         return
     box = ball.limits
     width = np.where(np.isfinite(box.upper - box.lower), box.upper - box.lower, 1.0)
-    x, value = starts, points.add(starts)[:, position]
+    x = points.drawn(starts, position)
+    value = points.add(x)[:, position]
     for _ in range(STEPS):
         slopes = gradients(points, x)
         count, n = x.shape
@@ -35,6 +36,7 @@ def climb(points: Points, ball: Ball, position: int, starts: Array) -> None:
             tried = ball.with_radius(float(points.rates[position])).support(linear, lower, upper)[1][:, 0]
         else:
             tried = ball.penalised(linear, float(points.rates[position]), points.power, lower, upper)[1][:, 0]
+        tried = points.drawn(tried, position)
         found = points.add(tried)[:, position].reshape(count, len(REACHES))
         best = found.argmax(axis=1)
         reached = found[np.arange(count), best]

@@ -12,6 +12,8 @@ from verifier.bounds.rounding import UNIT, up
 from verifier.distributional.losses import Loss
 
 # Shares of the way back to the sample at which a point that rounding puts outside a polytope is tried.
+# Share by which points are drawn back from the boundary of a radius, so that rounding cannot put them outside.
+INWARD = 1e-13
 RETREATS = (0.0, 1e-15, 1e-13, 1e-11, 1e-9, 1e-6)
 
 
@@ -51,7 +53,7 @@ class Points:
         else:
             size = gaps.sum(axis=1) if self.norm == 1 else np.sqrt((gaps * gaps).sum(axis=1))
         size = size * (1.0 + (len(self.center) + 8) * 2.0 * UNIT) + np.where(gaps.any(axis=1), 1e-150, 0.0)  # underflow of squares
-        return size if self.power == 1 else up(size * size)
+        return size if self.power == 1 else np.where(size > 0.0, up(size * size), 0.0)
 
     def values(self, losses: Array, costs: Array) -> Array:
         """(B, R): what points of these losses and costs (B,) are worth."""
@@ -60,6 +62,13 @@ class Points:
         paid = costs[:, None] * self.rates
         value = losses[:, None] - paid
         return value - 4.0 * UNIT * (np.abs(losses)[:, None] + paid)
+
+    def drawn(self, points: Array, position: int) -> Array:
+        """The points (B, n) as they are worth trying at a rate: drawn into the radius by a little more than rounding, if it is one."""
+        if not self.within:
+            return points
+        size = np.maximum(self.costs_of(points), 1e-300)
+        return self.center + (points - self.center) * np.minimum(float(self.rates[position]) / size, 1.0)[:, None] * (1.0 - INWARD)
 
     def add(self, points: Array) -> Array:
         """Take the points (B, n) that lie near the region, moved into it; what they are worth, (B, R). Keeps those that are best."""

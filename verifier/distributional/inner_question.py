@@ -71,15 +71,11 @@ class Inner(PiecewiseQuestion):
         return self.targets[target].region.bounding_box()
 
     def concretise(self, target: int, pieces: Propagation, linear: Linear) -> tuple[Array, Array]:
-        shape = linear.constant.shape
-        linear = self.loss.combined(pieces, linear)
         value, point = self.worth(linear.coefficients, pieces.lower, pieces.upper)
         with np.errstate(invalid="ignore", over="ignore"):
             total = value + (linear.constant + linear.error)
             total += 4.0 * UNIT * (np.abs(value) + np.abs(linear.constant) + linear.error)
-        total = np.where(value == -inf, -inf, np.where(np.isnan(total), inf, total))
-        # Rows that are combined share the value: each of them gets it, and the point at which slopes read their gradients.
-        return np.broadcast_to(total, shape).copy(), np.broadcast_to(point, (*shape, point.shape[2])).copy()
+        return np.where(value == -inf, -inf, np.where(np.isnan(total), inf, total)), point
 
     def discarded_below(self, parameter: float) -> float:
         return self.target_value + self.tolerance
@@ -91,19 +87,16 @@ class Inner(PiecewiseQuestion):
         return upper <= max(lower, self.target_value) + self.tolerance
 
     def mixed(self, pieces: Propagation, result: Optimised, concretise: Concretise) -> tuple[Array, Array, Array]:
-        """Rows are not alternatives here: the loss combines them, and `optimise` has valued them together."""
-        batch, rows = result.value.shape
-        best = result.value.argmin(axis=1)
-        return result.value.min(axis=1), np.full((batch, rows), 1.0 / rows), result.point[np.arange(batch), best]
+        """There is one row, and `optimise` has valued it."""
+        return result.value[:, 0], np.ones((len(result.value), 1)), result.point[:, 0]
 
     def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised, concretise: Concretise) -> None:
         earlier = [node.hints.get("forms") for node in nodes]
         steep = [node.hints.get("steep", inf) for node in nodes]
-        combined = self.loss.combined(pieces, result.linear)
         super()._record(nodes, pieces, result, concretise)
-        constants = np.nextafter(combined.constant + combined.error, inf)
+        constants = np.nextafter(result.linear.constant + result.linear.error, inf)
         for i, node in enumerate(nodes):
-            node.hints["forms"] = joined(earlier[i], combined.coefficients[i], constants[i])
+            node.hints["forms"] = joined(earlier[i], result.linear.coefficients[i], constants[i])
             node.hints["steep"] = steep[i]
             node.hints["rate"] = self.position
         self._measure_steepness(nodes)
@@ -118,7 +111,7 @@ class Inner(PiecewiseQuestion):
     def judge(self, points: Array) -> Witness | None:
         """Take the points (B, n); the best witness known for what is asked, if these raise it."""
         before = self.target_value
-        self.points.add(points)
+        self.points.add(self.points.drawn(points, self.position))
         return self.known() if self.target_value > before else None
 
     def known(self) -> Witness:
@@ -178,10 +171,10 @@ class Inner(PiecewiseQuestion):
         found = self.program().solve(self, node, pieces, self.output(pieces, node.target), budget)
         if found is None:
             return Closed(-inf), None
-        form, bound, point = found
+        form, bound, points = found
         node.hints["forms"] = joined(node.hints.get("forms"), *form)
         bound = min(bound, node.bound)
-        witness = None if point is None else self.judge(point[None])
+        witness = self.judge(np.stack(points)) if points else None
         return Closed(bound, stuck=not self.discards(bound, self.target_value)), witness
 
     def program(self) -> Program:

@@ -84,6 +84,9 @@ class Refinement:
         self.progressed |= item.envelope.add(rates, upper)
         self.rates |= set((rates + (item.fee if self.order == inf else 0.0)).tolist())
         self._bought(item, result.points, result.losses, result.costs)
+        if item.fee and self.order == inf:  # the radii were rounded up
+            x = self.data.x[item.place]
+            self.witness(item.place, item.label, x + (result.points - x) * (1 - 1e-12))
 
     def _bought(self, item: Item, points: Array, losses: Array, costs: Array) -> None:
         if len(points):
@@ -105,6 +108,10 @@ class Refinement:
         if self.order == inf:
             return np.where(rates >= item.fee, item.envelope.at(np.maximum(up(rates - item.fee), 0.0)), -inf)
         return up(item.envelope.at(rates) - np.nextafter(rates * item.fee, -inf))
+
+    def _radius(self, rate: float, item: Item) -> float:
+        """How far the input may move within the radius `rate` (order inf), rounded up; negative where the label may not."""
+        return float(up(np.float64(rate - item.fee))) if item.fee and rate >= item.fee else rate - item.fee
 
     def lowers(self) -> list[Mixture]:
         """The best mixture for every eps."""
@@ -153,7 +160,7 @@ class Refinement:
             for rate, most, high in zip(rates, allowed, mine.tolist(), strict=True):
                 front = self.fronts[item.place]
                 low = front.losses[front.within(rate)] if self.order == inf else front.at(rate)
-                at = float(up(np.float64(rate - item.fee))) if self.order == inf else rate
+                at = self._radius(rate, item) if self.order == inf else rate
                 if high - low > OF_SAMPLES * most and at >= 0:
                     asked.append(at)
                     tolerances.append(0.5 * OF_SAMPLES * most)

@@ -34,7 +34,7 @@ from verifier.witness import enclose
 # Neurons times inputs up to which the cell around a sample is looked at.
 MOST_ENTRIES = 4_000_000
 # Rates beyond the steepest witness by this share are asked about; suprema are settled to this share of the loss's size.
-STEP, SETTLED = 1e-6, 1e-11
+STEP, SETTLED, SETTLED_ENTROPY = 1e-6, 1e-11, 1e-8
 
 
 def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, most: float, tolerance: float) -> tuple[float, float]:
@@ -48,11 +48,9 @@ def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, 
     lower = max(least, witnessed(state))
     asked = 0.0
     while budget.exceeded() is None:
-        rate = min(max(lower, state.least) * (1.0 + step) + 1e-300, most)
-        if not rate > 0 or (rate <= asked and asked > 0):
-            break
+        rate = max(lower, state.least) * (1.0 + step) + 1e-300
         asked = rate
-        open_items = [i for i, item in enumerate(state.items) if _excess(state, item, rate) > _settled(item)]
+        open_items = [i for i, item in enumerate(state.items) if _excess(state, item, rate) > _settled(state, item)]
         if not open_items:
             break
         until = inf if budget.timeout is None else budget.remaining
@@ -61,7 +59,7 @@ def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, 
             item = state.items[i]
             front = state.fronts[item.place]
             seconds = None if until == inf else max(until * fan.count / len(open_items), 0.02)
-            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), (0.5 * _settled(item),), front.points, seconds))
+            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), (0.5 * _settled(state, item),), front.points, seconds))
         for result in fan.results(tasks):
             state.absorb(state.items[result.sample], np.array([rate]), result)
         lower = max(lower, witnessed(state))
@@ -83,8 +81,10 @@ def witnessed(state: Refinement) -> float:
     return best * (1.0 - 4 * gamma(4)) if best > 0 else 0.0
 
 
-def _settled(item: Item) -> float:
-    return SETTLED * max(1.0, abs(item.envelope.base))
+def _settled(state: Refinement, item: Item) -> float:
+    # Cross-entropy is settled by ever smaller boxes, and its slope near the samples known in a larger ball.
+    share = SETTLED_ENTROPY if isinstance(state.setting.loss, CrossEntropy) else SETTLED
+    return share * max(1.0, abs(item.envelope.base))
 
 
 def _excess(state: Refinement, item: Item, rate: float) -> float:
@@ -135,7 +135,7 @@ def local_slope(state: Refinement, item: Item) -> Near:
         return Near(radius, 0.0)
     low, high = _margins(network, x, item.label)
     if isinstance(setting.loss, CrossEntropy):
-        radius = min(radius, 1e-5 / steep)
+        radius = min(radius, 1e-4 / steep)
         most = np.exp(np.minimum(high - setting.loss.at_least(network, x[None], item.label)[0], 0.0)) * (1 + 1e-12)
         least = np.exp(low - setting.loss.at_most(network, x[None], item.label)[0]) * (1 - 1e-12)
         whole = (most[:, None] * g).sum(axis=0), (most[:, None] * (error + 1e-14 * np.abs(g))).sum(axis=0)

@@ -120,6 +120,12 @@ def maximise(everywhere: Everywhere, task: Task, interrupt: object = None) -> In
     )  # fmt: skip
 
 
+def far_out(point: Array, direction: Array) -> Array:
+    """(A, n) points on the ray from `point` along the steepest direction at infinity: they approach a worst case that is not attained (W3)."""
+    size = max(1.0, float(np.abs(point).max(initial=0.0)))
+    return point + size * np.power(10.0, np.arange(0, 8))[:, None] * direction
+
+
 class _Work:
     """One sample: witnesses so far, and multipliers of the pieces."""
 
@@ -134,6 +140,16 @@ class _Work:
         self.programs = 0
         self.offer(np.concatenate([task.x[None], task.starts.reshape(-1, len(task.x))]))
 
+    def within(self, displacement: Array, radius: float) -> Array:
+        """x + displacement, drawn back so that its cost, rounded up, is at most the radius."""
+        x = self.task.x
+        for share in (1.0, 1 - 1e-13, 1 - 1e-9, 1 - 1e-6):
+            cost = float(transport_costs((x + displacement)[None], x, self.setting.norm, inf)[0])
+            if cost <= radius:
+                break
+            displacement = displacement * min(1.0, radius / cost) * share
+        return x + displacement
+
     def offer(self, points: Array) -> None:
         """Take in points of the region as witnesses."""
         points = inside(self.setting.region, points[np.isfinite(points).all(axis=1)])
@@ -142,15 +158,22 @@ class _Work:
             self.losses = np.append(self.losses, self.loss.at_least(self.setting.network, points, self.task.label))
             self.costs = np.append(self.costs, transport_costs(points, self.task.x, self.setting.norm, self.setting.order))
 
-    def offer_far(self) -> None:
-        """Points far out along the steepest direction at infinity: what approaches a worst case that is not attained (W3)."""
-        direction = self.everywhere.direction
-        if direction is None:
+    def offer_displaced(self, displacement: Array | None, rate: float) -> None:
+        """Take in what a program suggests; solvers differ in the signs of their duals."""
+        if displacement is None:
             return
-        size = max(1.0, float(np.abs(self.task.x).max(initial=0.0)), float(self.costs.max(initial=0.0)))
-        best = [self.task.x, *(self.points[int((self.losses - rate * self.costs).argmax())] for rate in self.task.rates)]
-        for point in np.unique(np.array(best), axis=0):
-            self.offer(point + size * np.power(10.0, np.arange(0, 8))[:, None] * direction)
+        if self.setting.order == inf:
+            self.offer(self.within(displacement, rate)[None])
+        else:
+            self.offer(self.task.x + np.stack([displacement, -displacement]))
+
+    def offer_far(self) -> None:
+        """Points far out, beyond the best points so far."""
+        direction = self.everywhere.direction
+        if direction is not None:
+            best = [self.points[int((self.losses - rate * self.costs).argmax())] for rate in self.task.rates]
+            for point in np.unique(np.array(best), axis=0):
+                self.offer(far_out(point, direction))
 
     def value(self, rate: float) -> float:
         """phi_i(rate) from below, about."""
@@ -190,7 +213,7 @@ class _Work:
         multipliers, displacement = dual(piece, rate, self.setting.order, solver=self.setting.solver)
         if self.setting.order == 1:
             multipliers = repaired(piece, multipliers, rate)
-        self.offer(self.task.x + np.stack([displacement, -displacement]) if displacement is not None else np.zeros((0, len(self.task.x))))
+        self.offer_displaced(displacement, rate)
         better = piece.bound(multipliers, rate, self.setting.order)
         if better < bound:
             self.multipliers[cell, k], bound = multipliers, better
@@ -201,7 +224,7 @@ class _Work:
         part = self.everywhere.part(cell, self.task.label, k, self.task.x)
 
         def offer(displacement: Array) -> None:
-            self.offer(self.task.x + np.stack([displacement, -displacement]))
+            self.offer_displaced(displacement, rate)
 
         value, programs = penalised_entropy.bound(
             part, rate, self.setting.order, offer=offer, goal=lambda: self.value(rate) + 0.5 * tolerance, stopped=self.budget.exceeded,
