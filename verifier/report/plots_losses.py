@@ -160,7 +160,7 @@ def contributions(audit: Audit) -> Any:
         right.set_title("share of the rise that they make")
         half = int(np.searchsorted(running, 0.5))
         right.annotate(
-            f"half of it: {half} sample{'s' if half != 1 else ''}", (half, 0.5), xytext=(8, -4), textcoords="offset points", fontsize=9,
+            f"half of it: {half} sample{'s' if half != 1 else ''}", (half, 0.5), xytext=(9, -13), textcoords="offset points", fontsize=9,
         )  # fmt: skip
         right.plot([half], [0.5], marker="o", markersize=4, color=style.PROVED)
     return figure

@@ -4,14 +4,14 @@ from html import escape
 
 from verifier.report import tables
 from verifier.report.record import Audit, TightShare
-from verifier.report.tables import bracket, number, percent
+from verifier.report.tables import bracket, percent
 
 
 def share(audit: Audit) -> str:
     """The slopes and the share of cells where the steepest one goes on for ever."""
     bounded = next((part.reason for part in audit.tightness if part.reason), None)
     here = (
-        f"<p><b>On {escape(audit.data['domain'])} never.</b> {escape(bounded)} The published bound can at best be met for small ε, "
+        f"<p><b>On {escape(audit.data['domain'])} never.</b> {_greek(bounded)} The published bound can at best be met for small ε, "
         "where the curve follows λ₀.</p>"
         if bounded
         else ""
@@ -31,8 +31,12 @@ def share(audit: Audit) -> str:
 <p>Were inputs allowed to be anything in ℝⁿ:</p>
 <div class="wide">{tables.table(heads, rows)}</div>
 <p class="note">Each slope is a bracket: witnessed to proved. Where a bracket is wide or cells were not counted, the network has too many
-activation cells (up to {number(2.0 ** audit.network["neurons"], 2)}) to go through all of them in the few seconds of this part;
+activation cells (up to 2<sup>{audit.network["neurons"]}</sup>) to go through all of them in the few seconds of this part;
 the samples' own cells and the plane are exact.</p>"""
+
+
+def _greek(text: str) -> str:
+    return escape(text).replace("kappa*", "κ*").replace("l =", "ℓ =")
 
 
 def _slope(lower: float, upper: float) -> str:
