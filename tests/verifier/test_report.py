@@ -71,8 +71,8 @@ def with_parts(audit: Audit) -> Audit:
             losses.append(
                 LossCurve(
                     loss, norm, 1.0, (-2.0, -2.0), epsilon, (-1.9, -1.8, -1.7), (-1.8, -1.6, -1.4), (-1.8, -1.5, -1.4), (-1.0, 0.0, 2.0),
-                    (-1.5, -1.0, 0.0), (-math.inf,) * 3, ("CLOSED", "TIMED_OUT", "CLOSED"), (WorstDistribution(0.02, -1.6, 0.01, moves),), 30.0,
-                    38.0, ("L is <known> by a bracket.",),
+                    (-1.5, -1.0, 0.0), (-math.inf,) * 3, ("CLOSED", "TIMED_OUT", "CLOSED"),
+                    (WorstDistribution(0.02, -1.6, 0.01, moves),), 30.0, 38.0, ("L is <known> by a bracket.",),
                 )
             )  # fmt: skip
     certified = []
@@ -189,7 +189,8 @@ def test_all_parts_are_on_the_page(whole: str) -> None:
         "E + L ε", "5 ×", "2 ×",  # at the first epsilon: (-1 + 2) / (-1.8 + 2), and (-1.8 + 2) / (-1.9 + 2)
         "20.00%",  # (upper - lower) / (upper - E) at the second
         "Other certificates", "certificate c", "(11 of 12 finished)", "50%", "Who is moved", "50.0% of its mass", "66.7% of the rise",
-        "On [0, 1]¹⁶ never.", "κ* = 0", "50 to 1000", "25.0%", "3 of 97", "not counted", "worst expected cross-entropy, ℓ2", "tightness, ℓ∞",
+        "On [0, 1]¹⁶ never.", "κ* = 0", "50 to 1000", "25.0%", "3 of 97", "not counted", "worst expected cross-entropy, ℓ2",
+        "tightness, ℓ∞",
         "up to 5 × the rise",
     ):  # fmt: skip
         assert words in text, words

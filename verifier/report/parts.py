@@ -15,7 +15,8 @@ from verifier.report.coding import decode, encode
 from verifier.report.ground import Ground
 from verifier.report.radii import Progress
 from verifier.report.session import Session
-from verifier.search.store import Store
+from verifier.search.executors import WorkersLost
+from verifier.search.store import Store, StoreError
 
 # Of what it was meant to have a part gets at least this share, however much the others before it took.
 LEAST_SHARE = 0.5
@@ -70,6 +71,8 @@ def run_parts(
             if progress is not None:
                 progress(part.title, 0, 1)
             record = part.compute(ground, max(due - used, LEAST_SHARE * meant), meant, store)
+        except (StoreError, WorkersLost):
+            raise
         except InputError as error:
             notes.append(f"Left out: {part.title}. {error}")
             continue
