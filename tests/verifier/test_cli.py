@@ -238,7 +238,8 @@ def test_audit(complete: bool, faked: Callable[[str, object], list[dict]], capsy
     calls = faked("audit", audit)
     assert main(["audit", "-o", "out", "--samples", "0:4", "--json"]) == 0
     (answer,) = answers(capsys)
-    assert answer == vars(audit) | dict.fromkeys(parts, []) | {"report": str(Path("out/index.html")), "results": str(Path("out/results.json"))}
+    files = {"report": str(Path("out/index.html")), "results": str(Path("out/results.json"))}
+    assert answer == vars(audit) | {name: [] for name in parts} | files
     assert calls[0]["arguments"] == ("digits-16x2", "digits:test")
     assert (calls[0]["output"], calls[0]["samples"], calls[0]["progress"]) == ("out", "0:4", None)
     assert main(["audit", "-o", "out"]) == 0

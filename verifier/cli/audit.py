@@ -2,17 +2,14 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import verifier
 from verifier.cli.common import everywhere, network_of
 from verifier.cli.output import Output
 from verifier.cli.progress import counting
 from verifier.report.coding import encode
-from verifier.report.record import median
-
-if TYPE_CHECKING:
-    from verifier.report import Audit
+from verifier.report.record import Audit, median
 
 
 def run(options: Namespace, output: Output) -> None:
