@@ -75,11 +75,15 @@ class Question:
 
 
 class Certificate(ABC):
-    """A way to prove that nothing within a radius is misclassified. `title`: its name in tables; `meaning`: what it does."""
+    """A way to prove that nothing within a radius is misclassified. `title`: its name in tables; `meaning`: what it does.
+
+    patience: by how many times it may exceed a sample's share of the time, if need be: it is quick, and would be missed.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     meaning: ClassVar[str]
+    patience: ClassVar[float] = 1.0
 
     @final
     def radius(self, question: Question) -> tuple[float, bool]:

@@ -12,6 +12,7 @@ class Crown(Tested):
 
     name = "crown"
     title = "CROWN"
+    patience = 4.0
     meaning = "linear bounds pushed back through the network to the ball (Zhang et al. 2018)"
 
     def holds(self, question: Question, radius: float) -> bool:

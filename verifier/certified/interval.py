@@ -16,6 +16,7 @@ class IntervalBounds(Tested):
 
     name = "interval"
     title = "interval bounds"
+    patience = 4.0
     meaning = "every neuron's range from the ranges of the layer before (Gowal et al. 2018)"
 
     def holds(self, question: Question, radius: float) -> bool:

@@ -158,7 +158,7 @@ def _certified(setting: _Setting, task: _Task, interrupt: Any) -> CertifiedRadii
     complete: dict[str, bool] = {}
     for name in setting.methods:
         start = time.monotonic()
-        deadline = begun if interrupt is not None and interrupt.is_set() else begun + share
+        deadline = begun if interrupt is not None and interrupt.is_set() else begun + METHODS[name].patience * share
         question = Question(
             setting.network, task.x, task.label, setting.norm, setting.box, task.reach,
             radii.get(Crown.name, 0.0) if name == Triangle.name else 0.0, setting.tolerance, setting.solver, deadline,

@@ -213,8 +213,8 @@ def _audit(commands: argparse._SubParsersAction) -> None:
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
-    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 200; 0: none of them)"
-    parser.add_argument("--budget", type=not_negative, default=200.0, metavar="S", help=text)
+    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 180; 0: none of them)"
+    parser.add_argument("--budget", type=not_negative, default=180.0, metavar="S", help=text)
     _spreadable(parser)
     _everywhere(parser)
 

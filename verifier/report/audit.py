@@ -32,7 +32,7 @@ from verifier.search.store import Store
 
 STORE = "store.sqlite"
 # Seconds for the parts that come after the radii.
-BUDGET = 200.0
+BUDGET = 180.0
 # Epsilons of a curve of worst expected losses.
 LOSS_POINTS = 14
 

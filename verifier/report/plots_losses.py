@@ -115,6 +115,7 @@ def ratios(audit: Audit) -> Any:
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value in (0.5, 2, 5, 20, 50, 200) else ""))
+    grid[0].set_ylim(max(grid[0].get_ylim()[0], 0.1), None)  # an attack that found nothing must not flatten the rest
     grid[0].set_ylabel("rise, in multiples of\nthe witnessed rise")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=4, handlelength=2.4, columnspacing=2.0, borderpad=0.1)
