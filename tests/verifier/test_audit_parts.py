@@ -243,5 +243,5 @@ def test_budgets_of_losses_are_round_and_around_the_median() -> None:
     assert grid[-1] == 0.4
     assert all(float(f"{value:.1e}") == value for value in grid)
     assert list(grid) == sorted(set(grid))
-    assert loss_epsilons([0.0, math.inf], 12) == ()
+    assert loss_epsilons([0.0, math.inf], 12, 0.2) == grid
     assert [shown_of(range(n)) for n in (1, 2, 14)] == [(0,), (0,), (4, 6, 10)]

@@ -12,13 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from problems import data as datasets
 from problems import readers
 from problems.data import Dataset
 from problems.errors import InputError
 from verifier.report import machine
 from verifier.report.cells import picture_of
-from verifier.report.ground import Ground, Options, about_data, about_network, at_least, choices, examine
+from verifier.report.ground import NORMS, Ground, Options, about_data, about_network, at_least, choices, examine
 from verifier.report.html import write
 from verifier.report.part_certified import CertifiedPart
 from verifier.report.part_losses import LOSSES, LossPart, loss_epsilons, shown_of
@@ -122,10 +124,18 @@ def parts_of(ground: Ground, norms: Sequence[NormAudit]) -> list[Part]:
     parts += [TightPart(norm) for norm in uppers]
     for loss in LOSSES:
         for norm, reach in uppers.items():
-            epsilon = loss_epsilons(list(reach.values()), LOSS_POINTS)
-            if epsilon:
-                parts.append(LossPart(norm, loss, epsilon, shown_of(epsilon)))
+            epsilon = loss_epsilons(list(reach.values()), LOSS_POINTS, _width(ground.dataset, norm) / 4)
+            parts.append(LossPart(norm, loss, epsilon, shown_of(epsilon)))
     return parts
+
+
+def _width(dataset: Dataset, norm: str) -> float:
+    """The norm of the sides of the region, 4 where it is unbounded or a point."""
+    if dataset.domain is None:
+        return 4.0
+    lower, upper = dataset.domain.bounding_box()
+    width = float(np.linalg.norm(upper - lower, ord=NORMS[norm]))
+    return width if 0 < width < math.inf else 4.0
 
 
 def _folder(output: str | Path) -> Path:

@@ -114,12 +114,13 @@ def distribution_of(ground: Ground, loss: str, worst: Any, *, drawn: bool) -> Wo
     return WorstDistribution(float(worst.epsilon), float(worst.expected), float(worst.cost), tuple(found))
 
 
-def loss_epsilons(radii: Sequence[float], count: int) -> tuple[float, ...]:
-    """`count` budgets, evenly spaced in their logarithms from a fiftieth to twice the median finite radius, each of two digits."""
+def loss_epsilons(radii: Sequence[float], count: int, otherwise: float = 1.0) -> tuple[float, ...]:
+    """`count` budgets, evenly spaced in their logarithms from a fiftieth to twice the median finite radius, each of two digits.
+
+    otherwise: what stands for that median where no radius is finite and positive.
+    """
     finite = [radius for radius in radii if 0.0 < radius < math.inf]
-    if not finite:
-        return ()
-    middle = float(np.median(finite))
+    middle = float(np.median(finite)) if finite else otherwise
     return tuple(sorted({float(f"{value:.1e}") for value in np.geomspace(middle / 50, 2 * middle, count)}))
 
 
