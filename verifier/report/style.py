@@ -18,6 +18,11 @@ GOOD = "#2e7d4f"
 _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 
 
+def blend(colour: str, share: float) -> tuple[float, ...]:
+    """The colour on white, covering this share of it."""
+    return tuple(1.0 - share * (1.0 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
+
+
 def settings() -> Any:
     """matplotlib settings, for `matplotlib.rc_context`."""
     from matplotlib import font_manager
@@ -60,11 +65,6 @@ def settings() -> Any:
         "svg.fonttype": "path",  # the same picture everywhere, whatever fonts the reader has
         "svg.hashsalt": "tightcert",  # the same file on every run
     }
-
-
-def blend(colour: str, share: float) -> tuple[float, ...]:
-    """The colour on white, covering this share of it."""
-    return tuple(1.0 - share * (1.0 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
 
 
 def new_figure(width: float, height: float) -> Any:
