@@ -245,11 +245,13 @@ def test_attack(faked: Callable[[str, object], list[dict]], capsys: pytest.Captu
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_audit(complete: bool, faked: Callable[[str, object], list[dict]], capsys: pytest.CaptureFixture) -> None:
-    audit = SimpleNamespace(complete=complete, radii_closed=3, radii_done=4, radii_wanted=8, seconds=2.0)
+    parts: dict[str, tuple] = {"losses": (), "certified": (), "tightness": (), "notes": ()}
+    audit = SimpleNamespace(complete=complete, radii_closed=3, radii_done=4, radii_wanted=8, seconds=2.0, **parts)
     calls = faked("audit", audit)
     assert main(["audit", "-o", "out", "--samples", "0:4", "--json"]) == 0
     (answer,) = answers(capsys)
-    assert answer == vars(audit) | {"report": str(Path("out/index.html")), "results": str(Path("out/results.json"))}
+    files = {"report": str(Path("out/index.html")), "results": str(Path("out/results.json"))}
+    assert answer == vars(audit) | {name: [] for name in parts} | files
     assert calls[0]["arguments"] == ("digits-16x2", "digits:test")
     assert (calls[0]["output"], calls[0]["samples"], calls[0]["progress"]) == ("out", "0:4", None)
     assert main(["audit", "-o", "out"]) == 0

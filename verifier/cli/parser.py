@@ -237,10 +237,12 @@ def _optimal_risk(commands: argparse._SubParsersAction) -> None:
 
 
 def _audit(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
+    parser = commands.add_parser("audit", help="the whole story of a network as one HTML report")
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 180; 0: none of them)"
+    parser.add_argument("--budget", type=not_negative, default=180.0, metavar="S", help=text)
     _spreadable(parser)
     _everywhere(parser)
 
