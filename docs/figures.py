@@ -42,7 +42,7 @@ def oracles() -> Any:
         ("four neurons, label 0", FOUR, [0], None),
         ("four neurons, label 1, two samples", FOUR, [1], samples),
     ]
-    figure = cells.new_figure(9.8, 9.4)
+    figure = style.new_figure(9.8, 9.4)
     grid = figure.subplots(2, 2).ravel()
     shown = []
     for axes, (title, network, labels, data) in zip(grid, panels, strict=True):
@@ -61,7 +61,7 @@ def trained() -> Any:
     """A classifier of two moons, and a slice of a digit classifier with 64 inputs."""
     _, x, y, hidden = next(problems())
     network, data = train(x, y, hidden, 0), Dataset(x, y)
-    figure = cells.new_figure(11.4, 5.9)
+    figure = style.new_figure(11.4, 5.9)
     left, right = figure.subplots(1, 2)
     found, plane = cells.cells_of(network, None, 2.0, window=(-9.0, 9.0, -10.0, 8.0))
     cells.draw(left, found, points=x, classes=y, audit=tightness(network, None, 2, data=data), plane=plane)
@@ -86,7 +86,7 @@ def study() -> Any:
     """l / L and kappa* / L of the networks of the study, from its committed rows."""
     with STUDY.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    figure = cells.new_figure(10.8, 4.5)
+    figure = style.new_figure(10.8, 4.5)
     for axes, norm, sign in zip(figure.subplots(1, 3, sharey=True), ("1", "2", "inf"), ("1", "2", r"\infty"), strict=True):
         for kind, colour, size in (("random", style.MUTED, 16), ("trained", style.ATTACK, 26)):
             chosen = [r for r in rows if r["kind"] == kind and r["norm"] == norm]

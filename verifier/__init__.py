@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verifier.attacks.attack import attack
-    from verifier.distributional.zero_one import dro
+    from verifier.distributional.dro import dro
     from verifier.enumeration.count import cells
     from verifier.optimality.risk import optimal_risk
     from verifier.radii import radius
@@ -27,7 +27,7 @@ _HOMES = {
     "attack": "verifier.attacks.attack",
     "audit": "verifier.report.audit",
     "cells": "verifier.enumeration.count",
-    "dro": "verifier.distributional.zero_one",
+    "dro": "verifier.distributional.dro",
     "lipschitz": "verifier.steepness.lipschitz",
     "optimal_risk": "verifier.optimality.risk",
     "radius": "verifier.radii",

@@ -160,6 +160,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--order", type=norm, required=True, metavar="1|2|inf", help="the order of the Wasserstein distance")
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
+    parser.add_argument("--export", metavar="FILE.npz", help="write the worst distributions found: atoms, their mass, losses and costs")
     _region(parser)
     _resumable(parser, "radii and searches")
     _spreadable(parser)
@@ -236,10 +237,12 @@ def _optimal_risk(commands: argparse._SubParsersAction) -> None:
 
 
 def _audit(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
+    parser = commands.add_parser("audit", help="the whole story of a network as one HTML report")
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 180; 0: none of them)"
+    parser.add_argument("--budget", type=not_negative, default=180.0, metavar="S", help=text)
     _spreadable(parser)
     _everywhere(parser)
 
