@@ -15,7 +15,8 @@ from verifier.bracket import Bracket, Status
 from verifier.radii import Radius
 from verifier.report.coding import decode, encode
 from verifier.report.ground import Ground, Options
-from verifier.report.part_transport import TransportPart, TransportRadii, transportable
+from verifier.report.part_transport import TransportPart, transportable
+from verifier.report.record_transport import TransportRadii
 from verifier.report.sections import moved
 from verifier.search.store import Store
 
@@ -61,7 +62,7 @@ def test_radii_are_found_stored_and_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert not part.settled(record)
     again = decode(TransportRadii, encode(record))
     assert again == record
-    assert (again.rows[0].before == data.x[0]).all()
+    assert (moved.row_of(again.images[0]).before == data.x[0]).all()
     text = moved.mass(again)
     assert "mass times distance" in text
     assert "pixels stay ≥ 0" in text

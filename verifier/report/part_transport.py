@@ -5,66 +5,18 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar
 
-import numpy as np
-
 import verifier
 from problems.errors import InputError
 from problems.transport.domain import check_affine_start
 from problems.transport.grid import Grid
 from verifier.report.ground import Ground
 from verifier.report.parts import Part
+from verifier.report.record_transport import MovedImage, TransportRadii
 from verifier.report.transport import Moved, moved
 from verifier.search.executors import default_workers
 from verifier.search.store import Store
 
 IMAGES = 12
-
-
-@dataclass(frozen=True)
-class MovedImage:
-    """A row of the pictures as it is stored: see `verifier.report.transport.Moved`; `after` (n,) or None."""
-
-    sample: int
-    label: int
-    lower: float
-    upper: float
-    bounds: float
-    attack: float
-    before: tuple[float, ...]
-    after: tuple[float, ...] | None
-    found: int | None
-
-    @property
-    def row(self) -> Moved:
-        """With arrays again."""
-        after = None if self.after is None else np.array(self.after)
-        ends = (self.lower, self.upper, self.bounds, self.attack)
-        return Moved(self.sample, self.label, *ends, np.array(self.before), after, self.found)
-
-
-@dataclass(frozen=True)
-class TransportRadii:
-    """Radii in units of mass 1 of images on a grid (channels, height, width). images: those that were asked and answered; wanted: how many
-    were asked; seconds of work, timeout: the seconds that were meant for it."""
-
-    shape: tuple[int, ...]
-    ground: str
-    pixels: str
-    images: tuple[MovedImage, ...]
-    wanted: int
-    seconds: float
-    timeout: float
-    complete: bool = True
-
-    @property
-    def grid(self) -> Grid:
-        """The grid the mass moves on."""
-        return Grid.of(self.shape, self.ground)
-
-    @property
-    def rows(self) -> list[Moved]:
-        """What the pictures are drawn from."""
-        return [image.row for image in self.images]
 
 
 @dataclass(frozen=True, eq=False)
