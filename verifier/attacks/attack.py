@@ -60,8 +60,8 @@ def attack(
     images; data: a Dataset, "digits:test", "mnist:FOLDER" or "FILE.npz", of which `samples` ("A:B") are taken. region None means the data's
     own ([0, 1] for images, R^n for files); no attack needs a bounded one. timeout in seconds, for the search; what was found by then, or by
     Ctrl-C, is reported. The same seed gives the same points (on one device, without timeout).
-    norm "wasserstein" with frank-wolfe or flow-gradient: each image moves by at most epsilon in W1, see `attack_images`; `ground` ("l1", "l2")
-    and `pixels` ("simplex", "image") are for them alone.
+    norm "wasserstein" with frank-wolfe or flow-gradient: each image moves by at most epsilon in W1, see `attack_images`; `ground` ("l1",
+    "l2") and `pixels` ("simplex", "image") are for them alone.
     loss: of apgd and wda "dlr", "ce" or "margin", of w-pgd also "redlr"; copies k and points M of wda, allocation of wda++ ("greedy",
     "random"): see the classes. None is the attack's own default.
 

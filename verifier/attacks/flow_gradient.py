@@ -25,7 +25,7 @@ from verifier.attacks.transport_witness import checked, searched
 
 Array = np.ndarray
 
-LEVELS = 12  # radii tried: doubled until an error is met, then halved into the bracket
+LEVELS = 10  # radii tried: doubled until an error is met, then halved into the bracket
 FIRST_RADIUS = 0.1  # pixels, for images of mass 1
 STEP, LAST_STEP = 1.0, 0.05  # length of the first and the last step, in radii
 DUAL_STEPS = 40  # of every projection
@@ -150,7 +150,8 @@ def _split(flows: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     channels, height, width = grid.shape
     rows = flows.reshape(len(flows), channels, -1)
     cut = (height - 1) * width
-    return rows[..., :cut].reshape(-1, channels, height - 1, width), rows[..., cut:].reshape(-1, channels, height, width - 1)
+    batch = len(flows)
+    return rows[..., :cut].reshape(batch, channels, height - 1, width), rows[..., cut:].reshape(batch, channels, height, width - 1)
 
 
 def project(

@@ -29,12 +29,12 @@ STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.08, 0.04, 0.015)  # tried along ever
 STEADY = 0.08  # taken where none of them ascends
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # of the way to an error, where the first is looked for
 FIRST_RADIUS = 0.3  # pixels, for images of mass 1
-MARGIN, NARROWER = 0.04, 0.4  # how much smaller than the nearest error the ball is, and how that changes without success
+MARGIN, NARROWER = 0.04, 0.3  # how much smaller than the nearest error the ball is, and how that changes without success
 AIM = 0.1  # share of MARGIN by which the ball stays smaller at least
 BEYOND = 1 + 1e-7  # past the radius at which a linear margin would be 0
 SLACK = 2e-6  # of the logits, in float32
 CHARGING, FADING = 0.3, 0.9  # how fast multipliers of caps follow what overflows, and their unit the largest rate of late
-PATIENCE = 4  # steps without an error before the search goes back to the nearest one
+PATIENCE = 12  # steps without an error before the search goes back to the nearest one
 EXPLORING, LEADING = 0.3, 3  # share of the steps taken towards all targets, and how many of them are pursued then
 ROWS = {"cpu": 192, "cuda": 8192}  # pairs of image and target searched together: what a cache holds
 

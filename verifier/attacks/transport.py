@@ -45,9 +45,9 @@ def attack_images(
     """Search for misclassified images within Wasserstein distance `epsilon` of each sample, in units of mass 1.
 
     method: "frank-wolfe" or "flow-gradient" (the baseline); ground "l1" or "l2"; pixels "simplex" or "image" (pixels stay <= 1); no box
-    applies. The other options are those of `verifier.attack`. Successes are proved: a float64 image of exactly the sample's mass in every channel,
-    at a distance that an explicit plan attains, whose margin is >= 0 for the stored weights as real numbers. Where none is found the row
-    speaks about the image of largest margin met inside the ball. Raises InputError and its subclasses.
+    applies. The other options are those of `verifier.attack`. Successes are proved: a float64 image of exactly the sample's mass in every
+    channel, at a distance that an explicit plan attains, whose margin is >= 0 for the stored weights as real numbers. Where none is found
+    the row speaks about the image of largest margin met inside the ball. Raises InputError and its subclasses.
     """
     if method not in METHODS:
         raise InputError("method", f"{method!r} is not an attack in Wasserstein distance.", f"Choose one of: {', '.join(METHODS)}.")
