@@ -251,7 +251,7 @@ def search(
     c: Array, mu: Array, turned: Array, mass: float, shape: tuple[int, int, int], euclidean: bool, distances: Array,
     reaches: bool, limit: float, beta: Array, cap: float, work: Array, targets: Array, nu: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """(the bound for one row c (n,), the last multiplier), and its point nu (n,). limit: the radius, or the half-space's offset.
+    """(the bound for one row c (n,), the best multiplier), and its point nu (n,). limit: the radius, or the half-space's offset.
 
     beta (n,) multipliers of nu <= cap, whose part is already taken off c.
     """
@@ -289,6 +289,7 @@ def search(
         bound = max(bound, _bound(reaches, limit, under_lam, base, still, mass, largest, extent, extra, n))
     share = 0.0
     over_lam = 0.0
+    between = 0.0
     if (reaches and needed >= 0.0) or (not reaches and limit <= 0.0) or not over_gain > 0.0:
         return bound, 0.0
     if (reaches and needed + over_gain <= 0.0) or (not reaches and over_cost <= limit):
@@ -327,6 +328,7 @@ def search(
         else:
             share = (limit - under_cost) / (over_cost - under_cost) if over_cost > under_cost else 0.0
         share = min(max(share, 0.0), 1.0)
+        between = (over_gain - under_gain) / (over_cost - under_cost) if over_cost > under_cost else over_lam
     if share < 1.0:
         if under_cost == 0.0:
             for p in range(n):
@@ -339,7 +341,23 @@ def search(
             nu[over[p]] += share * mu[p]
             if share < 1.0:
                 nu[under[p]] += (1.0 - share) * mu[p]
-    return bound, over_lam
+    return bound, between
+
+
+@strict
+def images(
+    c: Array, mu: Array, turned: Array, masses: Array, shape: tuple[int, int, int], euclidean: bool, distances: Array, radii: Array,
+    value: Array, point: Array, multiplier: Array,
+) -> None:  # fmt: skip
+    """The supports of balls around images mu (B, n) in directions c (B, n), one each: fills value, multiplier (B,), point (B, n)."""
+    n = c.shape[1]
+    work = np.empty((5, n))
+    targets = np.empty((3, n), dtype=np.int64)
+    free = np.zeros(n)
+    for b in range(c.shape[0]):
+        value[b], multiplier[b] = search(
+            c[b], mu[b], turned[b], masses[b], shape, euclidean, distances, False, radii[b], free, np.inf, work, targets, point[b]
+        )  # fmt: skip
 
 
 @strict
