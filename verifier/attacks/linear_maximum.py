@@ -1,7 +1,7 @@
 """The linear problem of Frank-Wolfe: the image of a transport ball at which a linear function is largest (THEORY.md F1).
 
-On the CPU by the compiled search of `problems.regions.transport_kernel`, elsewhere by the batched one of `problems.transport.support`: the same
-duality, the same bracketing tangents.
+On the CPU by the compiled search of `problems.regions.transport_kernel`, elsewhere by the batched one of `problems.transport.support`: the
+same duality, the same bracketing tangents.
 """
 
 import numpy as np
