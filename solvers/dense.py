@@ -154,6 +154,41 @@ def maximise(polytope: Polytope, m: int, c: Array, room: Room) -> bool:
     return False
 
 
+@fused
+def multipliers(polytope: Polytope, m: int, c: Array, room: Room, y: Array) -> int:
+    """Leaves in y (m,) >= 0 multipliers of the first m rows for max c.v: OPEN, optimal up to rounding, the maximiser in room.vertex.
+
+    CLOSED: no pivot was left, and y is a guess at a Farkas ray: y.(rows v + offsets) < 0 on the whole box. UNDECIDED: neither was reached;
+    y then is what the last basis has. Nothing is proved: any y >= 0 gives a dual bound.
+    """
+    n = c.shape[0]
+    for i in range(m):
+        y[i] = 0.0
+    _begin(polytope, m, c, room)
+    count, result, direction, leaving = 0, UNDECIDED, 1.0, -1
+    for _ in range(40 + 6 * (n + m)):
+        leaving, _ = _price(polytope, m, count, polytope.lower, polytope.offsets, room)
+        if leaving < 0:
+            result = OPEN
+            break
+        if leaving >= m:
+            j = room.basic[leaving - m]
+            direction = 1.0 if room.vertex[j] < polytope.lower[j] else -1.0
+        else:
+            direction = 1.0
+        count = _pivot(polytope, m, leaving, count, room)
+        if count < 0:
+            result = CLOSED
+            break
+    for j in range(n):
+        if room.basis[j] < 0:
+            value = -direction * room.alpha[j] if result == CLOSED else -room.reduced[j]
+            y[~room.basis[j]] = max(value, 0.0)
+    if result == CLOSED and leaving < m:
+        y[leaving] = 1.0
+    return result
+
+
 @inlined
 def _begin(polytope: Polytope, m: int, c: Array, room: Room) -> None:
     """The optimum over the box: every variable is nonbasic at the side its cost prefers."""

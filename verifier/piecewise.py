@@ -251,7 +251,7 @@ class PiecewiseQuestion(Question):
         return linear
 
     def _record(self, nodes: list[Node], pieces: Propagation, result: Optimised, concretise: Concretise) -> None:
-        values, weights, points = best_mixture(pieces, result.linear, result.value, concretise)
+        values, weights, points = self.mixed(pieces, result, concretise)
         known = pieces.neuron_bounds()
         open_neurons = ((known[0] < 0) & (known[1] > 0)).sum(axis=1)
         stable = (known[0] >= 0).astype(np.int8) - (known[1] <= 0)
@@ -272,9 +272,14 @@ class PiecewiseQuestion(Question):
             chosen = int(scores[i].argmax()) if open_neurons[i] else -1
             node.hints["neuron"] = chosen
             node.hints["layer"] = int(layer_of[chosen]) if chosen >= 0 else 0
+            node.hints["score"] = float(scores[i].max(initial=0.0)) if chosen >= 0 else 0.0
             node.hints["slopes"] = result.slopes[i].astype(np.float32)
             if result.multipliers.shape[2]:
                 node.hints["multipliers"] = result.multipliers[i].astype(np.float32)
+
+    def mixed(self, pieces: Propagation, result: Optimised, concretise: Concretise) -> tuple[Array, Array, Array]:
+        """(value (B,), weights of the rows (B, S), point (B, n)): what the rows bound together."""
+        return best_mixture(pieces, result.linear, result.value, concretise)
 
     # Splitting.
 

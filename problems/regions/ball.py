@@ -13,7 +13,7 @@ import scipy.sparse as sparse
 from problems.errors import RegionError
 from problems.exact import integers
 from problems.regions.base import Array, Cone, Lift, Recession
-from problems.regions.box import Box, coefficients, intersect, mark, outputs, point_values, points, vector
+from problems.regions.box import Box, coefficients, intersect, mark, one_row, outputs, point_values, points, vector
 from problems.regions.metric import MetricBall, Moves, shifted
 from problems.rounding import UNIT, root_down, root_up, round_down, round_up, sum_down, sum_up
 
@@ -136,6 +136,28 @@ class Ball(MetricBall):
         kernel = {1: taxicab, 2: euclidean, inf: chebyshev}[self.norm].distance
         kernel(a, shifts, self.center, low, high, low - self.center, high - self.center, self._nearest(low, high), value, point)
         mark(value, np.any(low > high, axis=1), inf)
+        return value, point
+
+    def penalised(
+        self, c: Array, rate: float, power: int = 1, lower: Array | None = None, upper: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Largest value of c.x - rate ||x - center||^power over the box and the node boxes, whatever the radius.
+
+        c (B, S, n), lower and upper (B, n), rate >= 0 finite, power 1 or 2 -> (value (B, S): proven upper bounds, tight to rounding;
+        maximiser (B, S, n): float points that attain them up to rounding). inf where the value is unbounded, -inf for an empty box.
+        """
+        from problems.regions import penalised  # compiled: loaded when first used
+
+        if not 0.0 <= rate < inf or power not in (1, 2):
+            raise RegionError("price of distance", f"rate {rate}, power {power}.", "Give a finite rate >= 0 and the power 1 or 2.")
+        if rate == 0.0:
+            return self.limits.support(c, lower, upper)
+        c = coefficients(c, self.dimension)
+        low, high = intersect(self.limits.lower, self.limits.upper, one_row(lower), one_row(upper))
+        value, point = outputs(c, low)
+        norm = 0 if self.norm == inf else int(self.norm)
+        penalised.maximise(c, self.center, float(rate), power, norm, low, high, low - self.center, high - self.center, value, point)
+        mark(value, np.any(low > high, axis=1), -inf)
         return value, point
 
     def _nearest(self, low: Array, high: Array) -> Array:

@@ -60,6 +60,8 @@ class Flips:
         rows = rows[(self.distances[rows] > 0) & (self.distances[rows] < inf)]
         self._descend(rows, self.target[rows], self.points[rows], DEEPENING)
         for restart in range(self.problem.restarts):
+            if self.problem.late():
+                return
             others = self.competitors[rows, restart // 2 % self.competitors.shape[1]]
             targets = self.target[rows] if restart % 2 == 0 else others
             self._descend(rows, targets, self._shaken(rows), SHAKEN)

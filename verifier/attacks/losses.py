@@ -2,8 +2,8 @@
 
 "ce": cross-entropy; with targets the logarithm of the target's probability. "dlr": the difference of logits ratio (Croce and Hein, ICML
 2020), margin / (z_(1) - z_(3)) with z_(1) >= z_(2) >= ... the sorted logits; towards a target t it is
-(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2). Both are positive exactly on errors. "redlr": the DLR of samples still classified rightly, 0 for the others, so that no budget is
-spent on what is wrong already (Bai et al., NeurIPS 2023). "margin": z_k - z_y alone.
+(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2). The ratio is >= 0 on errors alone. "redlr": the DLR of samples still classified rightly, 0 for
+the others, so that no budget is spent on what is wrong already (Bai et al., NeurIPS 2023). "margin": z_k - z_y alone.
 
 The ratio needs a third logit, with a target a fourth: with three classes the targeted form divides by z_(1) - z_(3), with two classes
 there is no ratio and the margin itself is ascended. The ratio is scale-invariant and jumps where the first and third logit meet, so

@@ -150,4 +150,4 @@ def also_inside(problem: Problem) -> Callable[[Tensor], Tensor] | None:
 
 def as_points(points: Tensor) -> Array:
     """Points (B, n) of a search as float64."""
-    return points.detach().cpu().numpy().astype(np.float64)
+    return points.detach().double().cpu().numpy()

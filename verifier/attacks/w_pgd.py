@@ -82,7 +82,7 @@ class WassersteinGradient(DistributionalAttack):
             (gradients,) = torch.autograd.grad(values.sum(), inputs)
             parts.append(as_points(torch.nan_to_num(gradients)))
             wrong += int((margins(logits.detach(), labels) >= 0).sum())
-            total += float(values.sum())
+            total += float(values.detach().sum())
         return np.concatenate(parts), (wrong / len(points), total / len(points))
 
     def _moved(self, problem: Problem, points: Array, gradients: Array) -> Array:

@@ -15,11 +15,17 @@ from verifier.bounds.crown import backward
 from verifier.bounds.linear import Concretise, Linear, Optimised
 from verifier.bounds.propagation import Layout, Propagation
 
+# (value (B, S), point (B, S, n), what node `start` is there (B, S, m)) -> the rows (B, S, m) of the next iterate.
+Steer = Callable[[Array, Array, Array], Array]
 
-def replay(pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Array) -> dict[int, Array]:
-    """The pre-activations (B, S, m) of each ReLU node when x (B, S, n) runs through the lines that `linear` chose."""
+
+def replay(
+    pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Array, end: int | None = None
+) -> tuple[dict[int, Array], Array | None]:
+    """The pre-activations (B, S, m) of each ReLU node, and the value of node `end`, when x (B, S, n) runs through the lines that `linear`
+    chose."""
     network = pieces.network
-    last = max(linear.relu, default=0)
+    last = max(linear.relu, default=0) if end is None else end
     values: list[Array | None] = [x]
     activation: dict[int, Array] = {}
     for index, node in enumerate(network.nodes[1 : last + 1], start=1):
@@ -41,7 +47,7 @@ def replay(pieces: Propagation, linear: Linear, slopes: dict[int, Array], x: Arr
                 continue
             upper = lines.upper_slope[:, None, :] * z + lines.intercept[:, None, :]
             values.append(np.where(chosen > 0, upper, slope * z))
-    return activation
+    return activation, None if end is None else values[end]
 
 
 def optimise(
@@ -56,11 +62,13 @@ def optimise(
     iterations: int = 20,
     rate: float = 0.25,
     stop: Callable[[Array], bool] | None = None,
+    steer: Steer | None = None,
 ) -> Optimised:
     """Minimise concretise(backward(rows)) over slopes in [0, 1] and multipliers >= 0 by Adam; iterations = 1 only evaluates.
 
     rows (B, S, m); signs (B, h) in {-1, 0, 1}: decided neurons; slopes and multipliers (B, S, h): where to start (from a parent).
-    stop(best value (B, S)) ends early. Every iterate is sound, the best one per row is kept.
+    stop(best value (B, S)) ends early. steer: the functional itself is one of several that serve, and chosen anew for every iterate;
+    `concretise` then knows what it was. Every iterate is sound, the best one per row is kept.
     """
     layout = Layout.of(pieces.network, pieces.lines)
     shape = (*rows.shape[:2], layout.neurons)
@@ -85,7 +93,10 @@ def optimise(
         best = _better(best, Optimised(value, point, linear, alpha.copy(), beta.copy()))
         if last or (stop is not None and stop(best.value)):
             break
-        activation = replay(pieces, linear, by_layer, point)
+        activation, outputs = replay(pieces, linear, by_layer, point, start if steer is not None else None)
+        if steer is not None:
+            assert outputs is not None
+            rows = steer(value, point, outputs)
         scale = rate * 0.97**step
         steepness = np.zeros(shape)
         for i, s in zip(layout.relus, layout.slices, strict=True):

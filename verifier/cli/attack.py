@@ -12,8 +12,6 @@ from verifier.cli.region import region_of
 
 
 def run(options: Namespace, output: Output) -> None:
-    from verifier.attacks.shift import MixtureRow  # torch: loaded when first used
-
     data = load(options.data).select(options.samples)
     with waiting("attacking"):
         report = verifier.attack(
@@ -38,7 +36,8 @@ def run(options: Namespace, output: Output) -> None:
         )
     for row in report.rows:
         found = f"misclassified at distance {at_most(row.distance)}" if row.success else "no misclassified input found"
-        mass = f", {row.flipped:.4g} of its mass" if isinstance(row, MixtureRow) and row.success else ""
+        flipped = getattr(row, "flipped", None)  # of distributional attacks
+        mass = f", {flipped:.4g} of its mass" if row.success and flipped is not None else ""
         text = f"sample {row.sample}, label {row.label}: {found}{mass} (margin {plain(row.margin)!r})"
         output.answer(asdict(row), text)
     names = ("accuracy", "budget_used", "threat_model", "judged_by", "loss")

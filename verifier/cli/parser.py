@@ -120,6 +120,7 @@ def build() -> Parser:
     _cells(commands)
     _lipschitz(commands)
     _tightness(commands)
+    _optimal_risk(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -159,6 +160,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--order", type=norm, required=True, metavar="1|2|inf", help="the order of the Wasserstein distance")
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
     parser.add_argument("--label-cost", type=positive, metavar="C", help="the cost of moving a label (default: labels never move)")
+    parser.add_argument("--export", metavar="FILE.npz", help="write the worst distributions found: atoms, their mass, losses and costs")
     _region(parser)
     _resumable(parser, "radii and searches")
     _spreadable(parser)
@@ -181,7 +183,7 @@ def _attack(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--copies", type=count, metavar="K", help="wda: the weight 1/K moves, K^(1/p) times as far (default 2)")
     parser.add_argument("--points", type=count, metavar="M", help="wda: over how many points that weight is spread (default 1)")
     parser.add_argument("--allocation", choices=("greedy", "random"), help="wda++: whom the budget goes to (default greedy)")
-    _transport(parser, configurations=False)
+    _transport(parser, for_radii=False)
     _region(parser)
     _everywhere(parser)
 
@@ -222,11 +224,25 @@ def _tightness(commands: argparse._SubParsersAction) -> None:
     _everywhere(parser)
 
 
+def _optimal_risk(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("optimal-risk", help="how small can the adversarial risk of any classifier be between two classes?")
+    _data(parser)
+    parser.add_argument("--classes", type=classes, required=True, metavar="A,B", help="the two labels")
+    text = "what a perturbation is measured in; wasserstein moves the mass of normalised images, in pixels"
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help=text)
+    parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="how far each sample may move")
+    text = "empirical: every sample weighs the same (default); equal: both classes do"
+    parser.add_argument("--priors", choices=("empirical", "equal"), default="empirical", help=text)
+    _everywhere(parser)
+
+
 def _audit(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("audit", help="exact radii and worst-case error curves of a network, as one HTML report")
+    parser = commands.add_parser("audit", help="the whole story of a network as one HTML report")
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
+    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 180; 0: none of them)"
+    parser.add_argument("--budget", type=not_negative, default=180.0, metavar="S", help=text)
     _spreadable(parser)
     _everywhere(parser)
 
@@ -254,12 +270,13 @@ def _region(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
 
 
-def _transport(parser: argparse.ArgumentParser, *, configurations: bool = True) -> None:
+def _transport(parser: argparse.ArgumentParser, *, for_radii: bool = True) -> None:
     group = parser.add_argument_group("wasserstein", "distances between images of mass 1; without a region, for mass is kept")
     group.add_argument("--ground", choices=("l1", "l2"), help="the distance of two pixels (default l1)")
     group.add_argument("--pixels", choices=("simplex", "image"), help="pixels >= 0, or in [0, 1] (default simplex)")
     names = ("vanilla", "feasible", "reference", "both", "complete-vanilla", "complete-reference", "complete-feasible")
-    if configurations:
+    if for_radii:
+        group.add_argument("--picture", metavar="FILE", help="draw images, flows and radii to FILE.svg or .png")
         group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,8 +54,10 @@ class Question(ABC):
     """A maximisation over pieces of the region and activation patterns. Radii maximise the negative distance.
 
     `parameter` is the incumbent value (or whatever `retarget` was given): bounds may use it, and stay valid when it changes
-    in the direction the search moves it.
+    in the direction the search moves it. keeps: closed pieces are kept, for `Search.retarget` to consider them again.
     """
+
+    keeps: ClassVar[bool] = False
 
     @abstractmethod
     def roots(self, budget: Budget) -> list[Node]:
@@ -98,6 +100,13 @@ class Question(ABC):
 
     def learn(self, learnt: Any) -> None:  # noqa: B027
         """Take over what the same question has learnt in another process, or in an earlier run; its pieces follow."""
+
+    def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
+        """For a question that keeps closed pieces: `retarget` has changed the parameter, and with it what is asked.
+
+        Set the bounds of the pieces, all bounded before, to what is proved of them now, without working on them; return the best witness.
+        """
+        raise NotImplementedError("a question that keeps closed pieces has to say what they are worth for another parameter")
 
     @abstractmethod
     def discards(self, bound: float, incumbent: float) -> bool:

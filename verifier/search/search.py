@@ -26,7 +26,8 @@ LATE = 0.05
 
 @dataclass(eq=False)
 class Search:
-    """Resumable: `step` works through one batch, `run` until an end; `retarget` changes the parameter and keeps the frontier.
+    """Resumable: `step` works through one batch, `run` until an end; `retarget` changes the parameter and keeps the frontier, for a
+    question that `keeps` closed pieces these too.
 
     batch is the number of pieces opened per step. fair: a step opens the worst piece of every target instead of the worst of all, so
     that the bounds of all targets improve alike (`upper_of`). With an executor (anything that follows concurrent.futures.Executor and
@@ -50,6 +51,7 @@ class Search:
     _aside: dict[int, float] = field(default_factory=dict)  # per target: the largest bound of its pieces that were put aside
     _working: list[Node] = field(default_factory=list)
     _lent: dict[int, list[Node]] = field(default_factory=dict)
+    _kept: list[Node] = field(default_factory=list)  # closed pieces, for a question that keeps them
     _order: Any = field(default_factory=itertools.count)
 
     @property
@@ -74,6 +76,11 @@ class Search:
     def open_pieces(self) -> int:
         return sum(len(lane) for lane in self._frontier.values()) + len(self._working) + sum(len(part) for part in self._lent.values())
 
+    @property
+    def pieces(self) -> int:
+        """All pieces there are, closed ones included where they are kept."""
+        return self.open_pieces + len(self._kept)
+
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
         waiting = [node for lane in self._frontier.values() for _, _, node in lane]
@@ -86,8 +93,21 @@ class Search:
             self.parameter = max(self.parameter, witness.value)
 
     def retarget(self, parameter: float) -> None:
-        """Bound later pieces with a new parameter. The frontier and its bounds, which stay valid, are kept."""
-        self.parameter = parameter
+        """Bound later pieces with a new parameter. The frontier and its bounds, which stay valid, are kept.
+
+        A question that keeps closed pieces asks about something else from now on: it says what its bounds of all pieces, open and closed,
+        are worth for the new parameter, and the search starts from these pieces and from the witness that the question knows.
+        """
+        if not self.question.keeps:
+            self.parameter = parameter
+            return
+        self._put_back()
+        pieces = self.frontier() + self._kept
+        witness = self.question.reconsider(pieces, parameter)
+        self._frontier, self._kept, self._aside = {}, [], {}
+        self.lower, self.witness, self.parameter, self.closed_bound, self.stuck_bound = -inf, None, -inf, -inf, -inf
+        self.offer(witness)
+        self._push(pieces)
 
     def start(self, budget: Budget) -> None:
         """Bound the roots."""
@@ -148,6 +168,9 @@ class Search:
 
     def _close(self, node: Node, bound: float, *, stuck: bool = False) -> None:
         """A piece that will not be opened any more, and what is proved of it."""
+        if self.question.keeps:
+            node.bound = bound
+            self._kept.append(node)
         self._aside[node.target] = max(self._aside.get(node.target, -inf), bound)
         if stuck:
             self.stuck_bound = max(self.stuck_bound, bound)
@@ -264,6 +287,7 @@ class Search:
             self._push(self._lent[number])
         else:
             self._push(state["frontier"])
+            self._kept.extend(state["kept"])
             self.offer(state["witness"])
             if state["notes"] is not None:
                 self.question.recall(state["notes"])
@@ -286,6 +310,7 @@ class Search:
             "bounded": self.bounded,
             "started": self.started,
             "aside": dict(self._aside) if self.fair else {},
+            "kept": list(self._kept),
             "notes": self.question.notes(),
             "version": self.question.version,
             "learnt": self.question.learnt(),
@@ -299,7 +324,7 @@ class Search:
             self.question.recall(state["notes"])
         if state["learnt"] is not None:
             self.question.learn(state["learnt"])
-        self._aside = dict(state["aside"])
+        self._aside, self._kept = dict(state["aside"]), list(state.get("kept", []))
         self._frontier, self._working, self._lent = {}, [], {}
         for node in state["frontier"]:
             self._keep(node)
