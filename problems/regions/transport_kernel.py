@@ -252,7 +252,7 @@ def search(
     c: Array, mu: Array, turned: Array, mass: float, shape: tuple[int, int, int], euclidean: bool, distances: Array,
     reaches: bool, limit: float, beta: Array, cap: float, hint: float, work: Array, targets: Array, nu: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """(the bound for one row c (n,), the last multiplier over max |c|), and its point nu (n,). limit: the radius, or the offset.
+    """(the bound for one row c (n,), the best multiplier), and its point nu (n,). limit: the radius, or the half-space's offset.
 
     beta (n,) multipliers of nu <= cap, whose part is already taken off c; hint: where to begin (over max |c|), 0 at no multiplier.
     """
@@ -286,6 +286,7 @@ def search(
     if (reaches and needed >= 0.0) or (not reaches and limit <= 0.0):
         return bound, 0.0
     share = 0.0
+    between = 0.0
     guess = hint * largest
     for evaluation in range(EVALUATIONS):
         if over_cost < np.inf:
@@ -339,6 +340,7 @@ def search(
         else:
             share = (limit - under_cost) / (over_cost - under_cost) if over_cost > under_cost else 0.0
         share = min(max(share, 0.0), 1.0)
+        between = (over_gain - under_gain) / (over_cost - under_cost) if over_cost > under_cost else over_lam
     if share < 1.0:
         if under_cost == 0.0:
             for p in range(n):
@@ -351,7 +353,23 @@ def search(
             nu[over[p]] += share * mu[p]
             if share < 1.0:
                 nu[under[p]] += (1.0 - share) * mu[p]
-    return bound, max(over_lam, 0.9 * under_lam if under_cost > 0.0 else 0.0) / largest if largest > 0.0 else 0.0
+    return bound, between
+
+
+@strict
+def images(
+    c: Array, mu: Array, turned: Array, masses: Array, shape: tuple[int, int, int], euclidean: bool, distances: Array, radii: Array,
+    value: Array, point: Array, multiplier: Array,
+) -> None:  # fmt: skip
+    """The supports of balls around images mu (B, n) in directions c (B, n), one each: fills value, multiplier (B,), point (B, n)."""
+    n = c.shape[1]
+    work = np.empty((5, n))
+    targets = np.empty((3, n), dtype=np.int64)
+    free = np.zeros(n)
+    for b in range(c.shape[0]):
+        value[b], multiplier[b] = search(
+            c[b], mu[b], turned[b], masses[b], shape, euclidean, distances, False, radii[b], free, np.inf, 0.0, work, targets, point[b]
+        )  # fmt: skip
 
 
 @strict
@@ -376,17 +394,18 @@ def rows(
             value[b, s], lam = search(
                 full, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, hint, work, targets, nu
             )
-            hint = lam if lam > 0.0 else hint  # rows that follow each other are alike
+            largest = np.max(np.abs(full))
+            if lam > 0.0 and largest > 0.0:
+                hint = 0.97 * lam / largest  # rows that follow each other are alike
             if not cap < np.inf or (reaches and value[b, s] == np.inf):
                 continue
             best[:] = nu
-            largest = np.max(np.abs(full))
             for step in range(CAP_STEPS):
-                if not _raised(beta, nu, cap, lam * largest / np.sqrt(step + 1.0)):
+                if not _raised(beta, nu, cap, lam / np.sqrt(step + 1.0)):
                     break
                 for p in range(n):
                     row[p] = full[p] - beta[p]
-                bound, here = search(row, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, lam, work, targets, nu)
+                bound, here = search(row, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, hint, work, targets, nu)
                 lam = here if here > 0.0 else lam
                 if (bound > value[b, s]) == reaches and bound != value[b, s]:
                     value[b, s] = bound

@@ -21,8 +21,8 @@ from verifier.sharpening import Stage
 
 # Factor between two rungs: the first, and its limits later on.
 FIRST_STEP, LEAST_STEP, LARGEST_STEP = 1.25, 1.005, 1.5
-# The cost of a rung grows about like this power of its radius, by measurement on MNIST; a rung is chosen to take this share of the time left,
-# and broken off after that one.
+# The cost of a rung grows about like this power of its radius, by measurement on MNIST; a rung is chosen to take this share of the
+# time left, and broken off after that one.
 GROWTH, AIM, SLICE = 10.0, 0.3, 0.6
 LEAST_SLICE = 0.5  # seconds
 # Pieces that are bounded before neurons are tightened: on a ball whose support function is dear, tightening pays early.
