@@ -6,6 +6,7 @@ are the curve cost -> max c.(nu - mu), and its inverse is the distance to a half
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -42,7 +43,7 @@ def curve(c: Array, mu: Array, grid: Grid) -> Curve:
             new = np.flatnonzero(np.diff(gains[pixel], prepend=0.0) > 0)
             mass = float(mu[part][pixel])
             corners = _hull(lengths[pixel][new].tolist(), gains[pixel][new].tolist())
-            for (cost, gain), (next_cost, next_gain) in zip(corners, corners[1:], strict=False):
+            for (cost, gain), (next_cost, next_gain) in pairwise(corners):
                 segments.append(((next_gain - gain) / (next_cost - cost), mass * (next_cost - cost), mass * (next_gain - gain)))
     segments.sort(key=lambda segment: -segment[0])
     steps = np.array([segment[1:] for segment in segments]).reshape(-1, 2)
