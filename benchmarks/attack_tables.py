@@ -38,7 +38,7 @@ def report(rows: "Sequence[Row]", output: Path) -> None:
 def section(lines: Iterable[str]) -> list[str]:
     """The lines, or nothing at all where only the heading is there."""
     found = list(lines)
-    return [*found, ""] if len(found) > 4 else []
+    return [*found, ""] if len(found) > 3 else []
 
 
 def copies(rows: "Sequence[Row]") -> Iterator[str]:
@@ -120,8 +120,9 @@ def draw(rows: "Sequence[Row]", path: Path) -> None:
                 panel.set_title(f"{network}, ℓ{'∞' if norm == inf else int(norm)}, W{'∞' if order.endswith('inf') else order[-1]}")
                 chosen = [row for row in rows if (row.network, row.norm) == (network, norm) and _model(row) == order]
                 _panel(panel, chosen, style.PROVED)
-        axes[0][0].legend()
-        axes[0][2].legend()
+        for panel in axes[0]:
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend()
         for panel in axes[-1]:
             panel.set_xlabel("ε")
         for panels in axes:

@@ -73,8 +73,7 @@ def test_fixed_weights_reach_rho_epsilon_and_bought_flips_its_root() -> None:
     assert 1 - report.accuracy == pytest.approx(sqrt(2 * epsilon), abs=1 / count)
 
 
-@pytest.mark.parametrize("norm", [1, inf])
-@pytest.mark.parametrize("order", [1, 2, inf])
+@pytest.mark.parametrize(("norm", "order"), [(1, 1), (inf, 1), (inf, 2), (1, inf)])
 def test_no_attack_beats_the_exact_worst_case(norm: float, order: float) -> None:
     network = random_network(np.random.default_rng(2), 3, 6, 6, 3)
     x = np.random.default_rng(4).uniform(size=(24, 3))
@@ -90,10 +89,10 @@ def test_no_attack_beats_the_exact_worst_case(norm: float, order: float) -> None
 
 
 def test_one_copy_is_point_wise() -> None:
-    for loss in ("ce", "dlr"):
-        options = {"norm": 2, "epsilon": 0.6, "loss": loss, "restarts": 1, "steps": 15, "samples": "0:30"}
+    for loss, orders in (("ce", (1,)), ("dlr", (1, 2, inf))):
+        options = {"norm": 2, "epsilon": 0.6, "loss": loss, "restarts": 1, "steps": 15, "samples": "0:20"}
         point_wise = verifier.attack("digits-16x2", "digits:test", method="apgd", **options)
-        for order in (1, 2, inf):
+        for order in orders:
             report = verifier.attack("digits-16x2", "digits:test", method="wda", copies=1, order=order, **options)
             assert report.mixture is not None
             assert [row.success for row in report.rows] == [row.success for row in point_wise.rows]
