@@ -65,8 +65,8 @@ def allocation(rows: "Sequence[Row]") -> Iterator[str]:
         group = list(members)
         greedy = next(row for row in group if "random" not in row.setting)
         random = [row.accuracy for row in group if "random" in row.setting]
-        used = np.mean([row.budget_used for row in group if "random" in row.setting])
         if random:
+            used = np.mean([row.budget_used for row in group if "random" in row.setting])
             spread = f"{percent(np.mean(random))} ({percent(min(random))} to {percent(max(random))})"
             place = f"{name} | {greedy.samples} | {norm:g} | {epsilon:g}"
             yield f"| {place} | {percent(greedy.clean)} | {percent(greedy.accuracy)} | {spread} | {used:.4g} |"
@@ -153,3 +153,5 @@ def _panel(panel, rows: "Sequence[Row]", proved: str) -> None:  # type: ignore[n
             *zip(*mine, strict=True), MARKS[method], markersize=5, linestyle="none", fillstyle="none", label=f"{method} {setting}".strip()
         )
     panel.set_xscale("log")
+    panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    panel.set_xticks([], minor=True)
