@@ -47,7 +47,9 @@ def copies(rows: "Sequence[Row]") -> Iterator[str]:
     yield "| network | samples | norm | epsilon | loss | clean | point-wise apgd | k = 1 | k = 2 | k = 4 |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     chosen = [row for row in rows if row.experiment == "copies"]
-    for (name, norm, epsilon, loss), group in groupby(chosen, key=lambda r: (r.network, r.norm, r.epsilon, r.setting.split("loss=")[1])):
+    for (name, norm, epsilon, loss), group in groupby(
+        chosen, key=lambda r: (r.network, r.norm, r.epsilon, r.setting.split("loss=")[1].split()[0])
+    ):
         found = {"1" if row.method == "apgd" else row.setting.split()[0]: row for row in group}
         point_wise = found["1"]
         cells = [percent(found[key].accuracy) if (key := f"copies={k}") in found else "-" for k in (1, 2, 4)]
