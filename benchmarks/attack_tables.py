@@ -46,10 +46,8 @@ def copies(rows: "Sequence[Row]") -> Iterator[str]:
     yield "## WDA(k): 1/k of every sample's mass moves by k epsilon at most (order 1)\n"
     yield "| network | samples | norm | epsilon | loss | clean | point-wise apgd | k = 1 | k = 2 | k = 4 |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    chosen = [row for row in rows if row.experiment == "copies"]
-    for (name, norm, epsilon, loss), group in groupby(
-        chosen, key=lambda r: (r.network, r.norm, r.epsilon, r.setting.split("loss=")[1].split()[0])
-    ):
+    chosen = sorted((row for row in rows if row.experiment == "copies"), key=_place)
+    for (name, norm, epsilon, loss), group in groupby(chosen, key=_place):
         found = {"1" if row.method == "apgd" else row.setting.split()[0]: row for row in group}
         point_wise = found["1"]
         cells = [percent(found[key].accuracy) if (key := f"copies={k}") in found else "-" for k in (1, 2, 4)]
@@ -62,8 +60,8 @@ def allocation(rows: "Sequence[Row]") -> Iterator[str]:
     yield "## WDA++: the budget goes to the cheapest flips, or to any (order 1; random: mean of the seeds, smallest to largest)\n"
     yield "| network | samples | norm | epsilon | clean | greedy | random | budget used by random |"
     yield "|---|---|---|---|---|---|---|---|"
-    chosen = [row for row in rows if row.experiment == "allocation"]
-    for (name, norm, epsilon), members in groupby(chosen, key=lambda r: (r.network, r.norm, r.epsilon)):
+    chosen = sorted((row for row in rows if row.experiment == "allocation"), key=_place)
+    for (name, norm, epsilon, _), members in groupby(chosen, key=_place):
         group = list(members)
         greedy = next(row for row in group if "random" not in row.setting)
         random = [row.accuracy for row in group if "random" in row.setting]
@@ -99,6 +97,11 @@ def mnist(rows: "Sequence[Row]") -> Iterator[str]:
         if row.experiment == "mnist":
             place = f"{row.network} | {row.norm:g} | {row.threat} | {row.epsilon:g} | {row.method} {row.setting}"
             yield f"| {place} | {percent(row.clean)} | {percent(row.accuracy)} | {row.budget_used:.4g} | {row.cpu:.1f} | {row.wall:.1f} |"
+
+
+def _place(row: "Row") -> tuple[str, float, float, str]:
+    """Network, norm, epsilon and loss: what the attacks of one line have in common."""
+    return row.network, row.norm, row.epsilon, row.setting.partition("loss=")[2].split(" ")[0]
 
 
 def percent(share: float) -> str:
