@@ -23,6 +23,7 @@ from problems.rounding import UNIT
 Array = np.ndarray
 
 EVALUATIONS = 60
+GUESSES = 4  # multipliers tried from a hint downwards before the plan without a price is asked for
 CAP_STEPS = 24
 
 
@@ -249,11 +250,11 @@ def _bound(
 @strict
 def search(
     c: Array, mu: Array, turned: Array, mass: float, shape: tuple[int, int, int], euclidean: bool, distances: Array,
-    reaches: bool, limit: float, beta: Array, cap: float, work: Array, targets: Array, nu: Array,
+    reaches: bool, limit: float, beta: Array, cap: float, hint: float, work: Array, targets: Array, nu: Array,
 ) -> tuple[float, float]:  # fmt: skip
     """(the bound for one row c (n,), the best multiplier), and its point nu (n,). limit: the radius, or the half-space's offset.
 
-    beta (n,) multipliers of nu <= cap, whose part is already taken off c.
+    beta (n,) multipliers of nu <= cap, whose part is already taken off c; hint: where to begin (over max |c|), 0 at no multiplier.
     """
     n = c.shape[0]
     largest = 0.0
@@ -274,53 +275,64 @@ def search(
             order[channel * pixels : (channel + 1) * pixels] = np.argsort(-c[channel * pixels : (channel + 1) * pixels])
     needed = limit + base + extra
     over, under = targets[0], targets[1]
-    value, size, over_cost = _largest(c, mu, shape, euclidean, distances, over, work[4], work)
-    bound = _bound(reaches, limit, 0.0, value, size, mass, largest, extent, extra, n)
-    over_gain = value - base
-    under_cost = 0.0
-    under_gain = 0.0
-    under_lam = _steepest(c, shape, euclidean)
+    over_cost, over_gain, over_lam = np.inf, np.inf, 0.0
+    under_cost, under_gain, under_lam = 0.0, 0.0, _steepest(c, shape, euclidean)  # nothing moves
     still = 0.0
     for p in range(n):
         still += abs(c[p]) * mu[p]
-    if not reaches:
-        bound = min(bound, _bound(reaches, limit, under_lam, base, still, mass, largest, extent, extra, n))
-    elif under_lam > 0.0:
-        bound = max(bound, _bound(reaches, limit, under_lam, base, still, mass, largest, extent, extra, n))
-    share = 0.0
-    over_lam = 0.0
-    between = 0.0
-    if (reaches and needed >= 0.0) or (not reaches and limit <= 0.0) or not over_gain > 0.0:
+    bound = 0.0 if reaches else _bound(reaches, limit, under_lam, base, still, mass, largest, extent, extra, n)
+    if reaches and under_lam > 0.0:
+        bound = _bound(reaches, limit, under_lam, base, still, mass, largest, extent, extra, n)
+    if (reaches and needed >= 0.0) or (not reaches and limit <= 0.0):
         return bound, 0.0
-    if (reaches and needed + over_gain <= 0.0) or (not reaches and over_cost <= limit):
-        share = 1.0
-    else:
-        for _ in range(EVALUATIONS):
+    share = 0.0
+    between = 0.0
+    guess = hint * largest
+    for evaluation in range(EVALUATIONS):
+        if over_cost < np.inf:
             if not over_cost > under_cost:
                 break
             lam = max((over_gain - under_gain) / (over_cost - under_cost), 0.0)
-            if euclidean:
-                value, size, cost = _far(c, mu, shape, lam, order, distances, targets[2])
-            else:
-                value, size, cost = _near(c, turned, shape, lam, work)
-            here = _bound(reaches, limit, lam, value, size, mass, largest, extent, extra, n)
-            bound = max(bound, here) if reaches else min(bound, here)
-            gain = value - base + lam * cost
+        elif guess > 0.0 and evaluation < GUESSES:
+            lam = guess
+            guess *= 0.7
+        else:
+            lam = 0.0
+        if lam == 0.0:
+            value, size, cost = _largest(c, mu, shape, euclidean, distances, targets[2], work[4], work)
+        elif euclidean:
+            value, size, cost = _far(c, mu, shape, lam, order, distances, targets[2])
+        else:
+            value, size, cost = _near(c, turned, shape, lam, work)
+        here = _bound(reaches, limit, lam, value, size, mass, largest, extent, extra, n)
+        bound = max(bound, here) if reaches else min(bound, here)
+        gain = value - base + lam * cost
+        beyond = needed + gain > 0.0 if reaches else cost > limit
+        if lam == 0.0 and over_cost == np.inf:
+            if not gain > 0.0:
+                return bound, 0.0
+            over_cost, over_gain = cost, gain
+            over[:] = targets[2]
+            if not beyond:
+                share = 1.0
+                break
+            continue
+        if over_cost < np.inf:
             tangent = under_gain - lam * under_cost
             flat = not value - base > tangent + 1e-13 * (abs(tangent) + over_gain + 1e-3 * abs(base))
             if flat and not under_cost < cost < over_cost:
                 break
-            beyond = needed + gain >= 0.0 if reaches else cost > limit
-            if beyond and cost < over_cost:
-                over_cost, over_gain, over_lam = cost, gain, lam
-                if euclidean:
-                    over[:] = targets[2]
-            elif not beyond and cost > under_cost:
-                under_cost, under_gain, under_lam = cost, gain, lam
-                if euclidean:
-                    under[:] = targets[2]
-            else:
+            if not (cost < over_cost if beyond else cost > under_cost):
                 break
+        if beyond:
+            over_cost, over_gain, over_lam = cost, gain, lam
+            if euclidean:
+                over[:] = targets[2]
+        elif cost > under_cost:
+            under_cost, under_gain, under_lam = cost, gain, lam
+            if euclidean:
+                under[:] = targets[2]
+    if share < 1.0:
         if not euclidean and over_lam > 0.0:
             _near_targets(c, shape, over_lam, work, over)
         if reaches:
@@ -356,7 +368,7 @@ def images(
     free = np.zeros(n)
     for b in range(c.shape[0]):
         value[b], multiplier[b] = search(
-            c[b], mu[b], turned[b], masses[b], shape, euclidean, distances, False, radii[b], free, np.inf, work, targets, point[b]
+            c[b], mu[b], turned[b], masses[b], shape, euclidean, distances, False, radii[b], free, np.inf, 0.0, work, targets, point[b]
         )  # fmt: skip
 
 
@@ -372,13 +384,19 @@ def rows(
     beta = np.zeros(n)
     row = np.empty(n)
     best = np.empty(n)
+    hint = 0.0
     for b in range(point.shape[0]):
         for s in range(point.shape[1]):
             full = c[b if c.shape[0] > 1 else 0, s]
             limit = limits[b if limits.shape[0] > 1 else 0, s if limits.shape[1] > 1 else 0]
             beta[:] = 0.0
             nu = point[b, s]
-            value[b, s], lam = search(full, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, work, targets, nu)
+            value[b, s], lam = search(
+                full, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, hint, work, targets, nu
+            )
+            largest = np.max(np.abs(full))
+            if lam > 0.0 and largest > 0.0:
+                hint = 0.97 * lam / largest  # rows that follow each other are alike
             if not cap < np.inf or (reaches and value[b, s] == np.inf):
                 continue
             best[:] = nu
@@ -387,7 +405,7 @@ def rows(
                     break
                 for p in range(n):
                     row[p] = full[p] - beta[p]
-                bound, here = search(row, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, work, targets, nu)
+                bound, here = search(row, mu, turned, mass, shape, euclidean, distances, reaches, limit, beta, cap, hint, work, targets, nu)
                 lam = here if here > 0.0 else lam
                 if (bound > value[b, s]) == reaches and bound != value[b, s]:
                     value[b, s] = bound

@@ -21,10 +21,11 @@ from verifier.sharpening import Stage
 
 # Factor between two rungs: the first, and its limits later on.
 FIRST_STEP, LEAST_STEP, LARGEST_STEP = 1.25, 1.005, 1.5
-# The cost of a rung grows about like this power of its radius, by measurement on MNIST; a rung is chosen to take this share of the time left,
-# and broken off after that one.
+# The cost of a rung grows about like this power of its radius, by measurement on MNIST; a rung is chosen to take this share of the
+# time left, and broken off after that one.
 GROWTH, AIM, SLICE = 10.0, 0.3, 0.6
 LEAST_SLICE = 0.5  # seconds
+NEARLY = 0.97  # of a rung that was broken off
 # Pieces that are bounded before neurons are tightened: on a ball whose support function is dear, tightening pays early.
 QUICK_PIECES = 100
 
@@ -65,8 +66,10 @@ class Ladder:
             if self.lower >= rung:
                 taken = max(time.monotonic() - began, 1e-3)
                 step = min(max((AIM * self.budget.remaining / taken) ** (1.0 / GROWTH), LEAST_STEP), LARGEST_STEP)
-            else:
+            elif self.lower < NEARLY * rung:
                 failed = rung
+            else:  # nearly done: the next rung is little more
+                step, failed = (1.0 / NEARLY) ** 0.5, inf
         return Status.CLOSED if self.closed else Status.DECIDED if self.lower >= self.enough else Status.EMPTY
 
     def _next(self, step: float, top: float) -> float:
