@@ -24,13 +24,14 @@ from verifier.bounds.interval import affine_interval
 from verifier.bounds.rounding import UNIT, up
 from verifier.bracket import Status
 from verifier.distributional import inner_kept as kept
+from verifier.distributional.cross_entropy import CrossEntropyWithin, PenalisedCrossEntropy
 from verifier.distributional.inner_ascent import climb
 from verifier.distributional.inner_kept import Begun
 from verifier.distributional.inner_points import Points
 from verifier.distributional.inner_question import Inner as Question
 from verifier.distributional.inner_question import Penalised, Within
 from verifier.distributional.inner_region import bounded, posed
-from verifier.distributional.losses import Loss
+from verifier.distributional.losses import CrossEntropy, Loss
 from verifier.piecewise import REFRESH_NEURONS, Target
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.search import Search
@@ -195,10 +196,14 @@ class _Maximisation:
             earlier.add(np.stack(self.points.points))
             self.points = earlier
             return begun
-        question = self._question(Penalised, self.posed.ball.limits, 0)
+        question = self._question(PenalisedCrossEntropy if self._curved else Penalised, self.posed.ball.limits, 0)
         if self.shared and self.setting in _roots:
             question.improve(0, _roots[self.setting])
         return Begun(Search(question, batch=BATCH), question)
+
+    @property
+    def _curved(self) -> bool:
+        return isinstance(self.setting.loss, CrossEntropy)
 
     def _share(self, left: int) -> Budget:
         """What one of so many rates may take of the time that is left."""
@@ -256,7 +261,7 @@ class _Maximisation:
         worst = Status.CLOSED
         for number, position in enumerate(np.argsort(self.rates, kind="stable").tolist()):
             region = self.posed.ball.with_radius(float(self.rates[position]))
-            question = self._question(Within, region, position)
+            question = self._question(CrossEntropyWithin if self._curved else Within, region, position)
             question.ball = region
             search = Search(question, batch=BATCH)
             try:

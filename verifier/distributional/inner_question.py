@@ -15,6 +15,7 @@ import numpy as np
 
 from problems.maps import Array
 from problems.regions.ball import Ball
+from verifier import leaf
 from verifier.bounds import Concretise, Linear, Optimised, Propagation
 from verifier.bounds.jacobian import Jacobian, jacobian, masks_of
 from verifier.bounds.rounding import UNIT, up
@@ -181,6 +182,10 @@ class Inner(PiecewiseQuestion):
         bound = min(bound, node.bound)
         witness = self.judge(np.stack(points)) if points else None
         return Closed(bound, stuck=not self.discards(bound, self.target_value)), witness
+
+    def rows_of(self, node: Node, pieces: Propagation) -> leaf.Cell:
+        """The rows that hold on a piece without open neurons."""
+        return leaf.sign_rows(pieces, node.signs)
 
     def program(self) -> Program:
         """The program of a piece without open neurons."""

@@ -7,7 +7,7 @@ cheapest unproved samples are refined, round by round, until proved and witnesse
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -22,37 +22,23 @@ from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
+from verifier.distributional.worst_case import WorstCase
 from verifier.kept import stored
 from verifier.radii import Radius, Setting, Task, attacked_tasks, fanned, prepare, solve
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers, fan_out
 
-__all__ = ["Curve", "WorstCase", "dro", "error_bounds", "worst_case_error"]
+__all__ = ["Curve", "WorstCase", "error_bounds", "worst_case_error", "worst_errors"]
 
 # A sample that is refined again is refined at least this much further.
 STRIDE = 1.25
 
 
-@dataclass(frozen=True, eq=False)
-class WorstCase:
-    """The worst-case error within epsilon: attack (found before any search) <= lower (witnessed) <= value <= upper (proved)."""
-
-    epsilon: float
-    attack: float
-    lower: float
-    upper: float
-    seconds: float
-    status: Status
-    lipschitz_bound: float | None = None
-    slope_bounds: tuple[float, float] | None = None
-
-
-def dro(
+def worst_errors(
     network: Any,
     data: Any,
     *,
-    loss: str = "zero-one",
     norm: float | str,
     order: float | str,
     epsilon: Sequence[float] | float,
@@ -71,16 +57,12 @@ def dro(
     executor: Executor | str | None = None,
     resume: str | Path | None = None,
 ) -> list[WorstCase]:
-    """The worst-case error over distributions within p-Wasserstein distance eps of the data, labels fixed, for each eps.
+    """`verifier.dro` for the zero-one loss; a label that moves at the cost C caps every radius at C. tolerance: relative, on radii.
 
-    order p: 1, 2 or inf; norm: the ground norm 1, 2 or inf; region: a Box, or None for the data's own domain; timeout in seconds for
-    the whole call; tolerance: relative, on radii; executor and resume as for `radius`. A closed bracket has upper - lower <= tolerance.
-    Raises InputError.
+    A closed bracket has upper - lower <= tolerance. Raises InputError.
     """
-    if loss != "zero-one":
-        raise InputError("loss", f"{loss!r} is not available.", "This version answers for zero-one.")
-    if label_cost is not None:
-        raise InputError("label cost", "is not available.", "Labels stay fixed in this version.")
+    if label_cost is not None and not (label_cost > 0 and label_cost < inf):
+        raise InputError("label cost", f"{label_cost!r} is not a cost.", "Give a finite number > 0, or none: labels then never move.")
     power = exponent(order, "order")
     values = [epsilon] if isinstance(epsilon, int | float) else list(epsilon)
     if not values:
@@ -97,20 +79,20 @@ def dro(
     with opened(executor, budget.remaining) as pool, stored(setting, resume, seed) as setting:
         return _refined(
             setting, chosen, power, [float(e) for e in values], budget, device=device, seed=seed, restarts=restarts, workers=workers,
-            executor=pool,
+            executor=pool, cap=inf if label_cost is None else float(label_cost),
         )  # fmt: skip
 
 
 def _refined(
     setting: Setting, chosen: Dataset, power: float, epsilon: list[float], budget: Budget, *, device: str, seed: int, restarts: int,
-    workers: int | None, executor: Executor | None,
+    workers: int | None, executor: Executor | None, cap: float,
 ) -> list[WorstCase]:  # fmt: skip
     """Refine radii until the bracket of every epsilon is closed or the budget ends."""
     tasks = attacked_tasks(
         setting, chosen, range(len(chosen)), timeout=None, device=device, seed=seed, restarts=restarts,
         attack_seconds=None if budget.timeout is None else 0.25 * budget.timeout,
     )  # fmt: skip
-    state = Refinement(tasks, power, epsilon, setting.tolerance)
+    state = Refinement(tasks, power, epsilon, setting.tolerance, cap)
     count = default_workers() if workers is None else workers
     status = Status.CLOSED
     try:
@@ -133,15 +115,15 @@ def _refined(
 
 
 class Refinement:
-    """Brackets of all radii, and which of them to refine next."""
+    """Brackets of all radii, and which of them to refine next. cap: no sample costs more, since its label can be moved instead."""
 
-    def __init__(self, tasks: Sequence[Task], order: float, epsilon: Sequence[float], tolerance: float) -> None:
+    def __init__(self, tasks: Sequence[Task], order: float, epsilon: Sequence[float], tolerance: float, cap: float = inf) -> None:
         self.tasks = {task.sample: task for task in tasks}
         self.index = {task.sample: i for i, task in enumerate(tasks)}
-        self.order, self.epsilon, self.tolerance = order, epsilon, tolerance
+        self.order, self.epsilon, self.tolerance, self.cap = order, epsilon, tolerance, cap
         self.lower = np.zeros(len(tasks))
-        self.upper = np.full(len(tasks), inf)
-        self.attack = np.full(len(tasks), inf)
+        self.upper = np.full(len(tasks), cap)
+        self.attack = np.full(len(tasks), cap)
         self.progressed = True
 
     def absorb(self, results: Any, *, attacked: bool = False) -> None:
@@ -151,10 +133,10 @@ class Refinement:
             assert isinstance(result, Radius)
             i, bracket = self.index[result.sample], result.bracket
             self.progressed |= bracket.lower > self.lower[i] or bracket.upper < self.upper[i]
-            self.lower[i] = max(self.lower[i], bracket.lower)
+            self.lower[i] = max(self.lower[i], min(bracket.lower, self.cap))
             self.upper[i] = min(self.upper[i], bracket.upper)
             if attacked:
-                self.attack[i] = bracket.upper
+                self.attack[i] = min(bracket.upper, self.cap)
             if bracket.witness is not None and bracket.upper == self.upper[i]:
                 self.tasks[result.sample] = replace(self.tasks[result.sample], start=bracket.witness)
 
@@ -175,7 +157,7 @@ class Refinement:
         for sample, i in self.index.items():
             if self.open[i] and self.lower[i] <= reached:
                 goal = max(beyond, reached, self.lower[i]) * STRIDE
-                batch.append(replace(self.tasks[sample], enough=goal if goal > 0 else inf))
+                batch.append(replace(self.tasks[sample], enough=min(goal if goal > 0 else inf, self.cap)))
         return batch
 
     def records(self, seconds: float, status: Status) -> list[WorstCase]:

@@ -159,10 +159,11 @@ def fan_out(
             yield work(context, task, flag)
         return
     with Workers(work, context, min(workers, len(tasks)), executor) as pool:
-        yield from _collect(pool, tasks)
+        yield from collect(pool, tasks)
 
 
-def _collect(pool: Workers, tasks: Sequence[Any]) -> Iterator[Any]:
+def collect(pool: Workers, tasks: Sequence[Any]) -> Iterator[Any]:
+    """The results of the tasks on an open pool, in order of completion; see `fan_out`."""
     pending = {pool.submit(task): task for task in tasks}
     try:
         while pending:
