@@ -171,6 +171,9 @@ class _Maximisation:
         for position in range(len(self.rates)):
             left = len(self.rates) - position
             part = self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
+            if position and question.anew:
+                self.pieces += search.bounded
+                search = Search(question, batch=BATCH)
             status = self._at(search, question, position, part)
             if shared and self.setting not in _roots and 0 in question.current:
                 _roots[self.setting] = question.model(0)
@@ -180,7 +183,7 @@ class _Maximisation:
             if stop is not None:
                 self._remaining(search, question, position + 1)
                 break
-        self.pieces = search.bounded
+        self.pieces += search.bounded
         self._by_convexity()
         reached = self.upper - self.points.best <= self.tolerances + 1e-12 * np.abs(self.upper)
         return Status.CLOSED if reached.all() else worst
@@ -188,8 +191,9 @@ class _Maximisation:
     def _at(self, search: Search, question: Question, position: int, budget: Budget) -> Status:
         """Work at one rate; what is proved goes to `upper`."""
         question.tolerance = float(self.tolerances[position])
-        if position:
+        if search.started:
             search.retarget(position)
+        question.position = position
         try:
             self._climb(position)
             search.offer(question.known())
