@@ -171,7 +171,7 @@ class _Maximisation:
         for position in range(len(self.rates)):
             left = len(self.rates) - position
             part = self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
-            if position and question.anew:
+            if question.anew(position) and search.started:
                 self.pieces += search.bounded
                 search = Search(question, batch=BATCH)
             status = self._at(search, question, position, part)
