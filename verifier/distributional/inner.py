@@ -183,18 +183,20 @@ class _Maximisation:
 
     def _penalised(self) -> Status:
         begun = self._begun()
-        search, question = begun.search, begun.question
-        before = search.bounded
+        question, before = begun.question, begun.search.bounded
         worst = Status.CLOSED
         for position in range(len(self.rates)):
-            status = self._at(search, question, position, self._share(len(self.rates) - position))
+            if question.anew(position) and begun.search.started:
+                self.pieces += begun.search.bounded - before
+                begun.search, before = Search(question, batch=BATCH), 0
+            status = self._at(begun.search, question, position, self._share(len(self.rates) - position))
             stop = self.budget.exceeded() or (status if status is Status.INTERRUPTED else None)
             if stop is not None or not status.finished:
                 worst = stop or status
             if stop is not None:
-                self._remaining(search, question, position + 1)
+                self._remaining(begun.search, question, position + 1)
                 break
-        self.pieces = search.bounded - before
+        self.pieces += begun.search.bounded - before
         if self.shared and 0 in question.current:
             _roots[self.setting] = question.model(0)
             kept.keep(self.setting, self.name, begun)
@@ -233,6 +235,7 @@ class _Maximisation:
         question.tolerance = float(self.tolerances[position])
         if search.started:
             search.retarget(position)
+        question.position = position
         try:
             self._climb(position)
             search.offer(question.known())

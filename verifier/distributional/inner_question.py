@@ -127,6 +127,10 @@ class Inner(PiecewiseQuestion):
 
     # Other rates.
 
+    def anew(self, position: int) -> bool:
+        """Whether the search for the next rate begins with the region, rather than with the pieces of the rate before."""
+        return False
+
     def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
         self.position = int(parameter)
         self.rebound(pieces)
