@@ -15,7 +15,6 @@ from verifier.bounds.crown import backward
 from verifier.bounds.linear import Concretise, Linear, Optimised
 from verifier.bounds.propagation import Layout, Propagation
 
-
 # (value (B, S), point (B, S, n), what node `start` is there (B, S, m)) -> the rows (B, S, m) of the next iterate.
 Steer = Callable[[Array, Array, Array], Array]
 
