@@ -28,10 +28,10 @@ audit: setup
 
 # The picture of README.md, from the last audit.
 picture: audit
-	$(BIN)/python -c "from pathlib import Path; from verifier.report import Audit; from verifier.report.plots import save_summary; \
-		save_summary(Audit.from_json(Path('report/results.json').read_text()), 'docs/audit.png')"
+	$(BIN)/python -c "from pathlib import Path; from verifier.report import Audit; from verifier.report.overview import save; \
+		save(Audit.from_json(Path('report/results.json').read_text()), 'docs/audit.png')"
 
-# The figures of docs/tightness.md.
+# The figures of the chapters in docs/.
 docs: setup
 	$(BIN)/python -m docs.figures
 

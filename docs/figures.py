@@ -1,4 +1,4 @@
-"""The figures of docs/tightness.md: `make docs`, or `python -m docs.figures` in the project's folder. Everything is seeded."""
+"""The figures of docs/: `make docs`, or `python -m docs.figures` in the project's folder. Those of tightness.md are here. All is seeded."""
 
 import csv
 from math import inf
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tightness import problems, train
+from docs import figures_transport
 from problems.data import Dataset, load
 from problems.maps import Dense
 from problems.network import Network, sequential
@@ -41,7 +42,7 @@ def oracles() -> Any:
         ("four neurons, label 0", FOUR, [0], None),
         ("four neurons, label 1, two samples", FOUR, [1], samples),
     ]
-    figure = cells.new_figure(9.8, 9.4)
+    figure = style.new_figure(9.8, 9.4)
     grid = figure.subplots(2, 2).ravel()
     shown = []
     for axes, (title, network, labels, data) in zip(grid, panels, strict=True):
@@ -60,7 +61,7 @@ def trained() -> Any:
     """A classifier of two moons, and a slice of a digit classifier with 64 inputs."""
     _, x, y, hidden = next(problems())
     network, data = train(x, y, hidden, 0), Dataset(x, y)
-    figure = cells.new_figure(11.4, 5.9)
+    figure = style.new_figure(11.4, 5.9)
     left, right = figure.subplots(1, 2)
     found, plane = cells.cells_of(network, None, 2.0, window=(-9.0, 9.0, -10.0, 8.0))
     cells.draw(left, found, points=x, classes=y, audit=tightness(network, None, 2, data=data), plane=plane)
@@ -85,7 +86,7 @@ def study() -> Any:
     """l / L and kappa* / L of the networks of the study, from its committed rows."""
     with STUDY.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    figure = cells.new_figure(10.8, 4.5)
+    figure = style.new_figure(10.8, 4.5)
     for axes, norm, sign in zip(figure.subplots(1, 3, sharey=True), ("1", "2", "inf"), ("1", "2", r"\infty"), strict=True):
         for kind, colour, size in (("random", style.MUTED, 16), ("trained", style.ATTACK, 26)):
             chosen = [r for r in rows if r["kind"] == kind and r["norm"] == norm]
@@ -112,6 +113,10 @@ def main() -> None:
 
     for name, draw in (("tightness-oracles", oracles), ("tightness-cells", trained), ("tightness-study", study)):
         with mpl.rc_context(style.settings() | ({} if draw is study else {"axes.grid": False})):
+            draw().savefig(HERE / f"{name}.png", dpi=130, metadata={})
+        print(HERE / f"{name}.png")
+    for name, draw in figures_transport.FIGURES:
+        with mpl.rc_context(style.settings()):
             draw().savefig(HERE / f"{name}.png", dpi=130, metadata={})
         print(HERE / f"{name}.png")
 

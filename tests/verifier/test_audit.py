@@ -20,7 +20,8 @@ from problems.network import Network, sequential
 from problems.regions import Box
 from verifier.bracket import Bracket, Status
 from verifier.report import Audit
-from verifier.report.audit import STORE, audit, epsilon_grid
+from verifier.report.audit import STORE, audit
+from verifier.report.radii import epsilon_grid
 
 COUNT = 10
 SIZE = 16
@@ -105,7 +106,7 @@ def use(monkeypatch: pytest.MonkeyPatch, search: Search) -> Search:
 
 
 def run(network: Network, data: Dataset, folder: Path, **options: Any) -> Audit:
-    return audit(network, data, output=folder, **({"points": 20} | options))
+    return audit(network, data, output=folder, **({"points": 20, "budget": 0} | options))
 
 
 def test_radii_curves_and_files(network: Network, data: Dataset, search: Search, drawn: None, tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_a_false_witness_is_dropped_and_named(network: Network, data: Dataset, m
 def test_progress_is_told(network: Network, data: Dataset, search: Search, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     run(network, data, tmp_path, norms=("2",), progress=lambda norm, done, wanted: told.append((norm, done, wanted)))
-    assert told == [("2", done, COUNT) for done in range(COUNT + 1)]
+    assert told == [("radii, norm 2", done, COUNT) for done in range(COUNT + 1)]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +255,8 @@ def test_progress_is_told(network: Network, data: Dataset, search: Search, tmp_p
         ({"orders": ("2", "x")}, "orders"),
         ({"count": 0}, "count"),
         ({"points": 0}, "points"),
+        ({"budget": -1.0}, "budget"),
+        ({"budget": math.nan}, "budget"),
         ({"samples": "5:99"}, "selects no rows"),
         ({"network": "no-such-network"}, "no-such-network"),
         ({"data": "no-such-data"}, "no-such-data"),

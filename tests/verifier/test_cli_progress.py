@@ -14,11 +14,11 @@ from verifier.cli.progress import count_up, counting, narrowing, waiting
 
 for item in count_up(range(3), 3, "radii"):
     print(item, flush=True)
-with counting("radii") as count:
+with counting() as count:
     if count is not None:
-        count("inf", 1, 2)
-        count("inf", 2, 2)
-        count("2", 0, 2)
+        count("radii, norm inf", 1, 2)
+        count("radii, norm inf", 2, 2)
+        count("radii, norm 2", 0, 2)
 with waiting("attacking"):
     pass
 with narrowing() as narrow:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from problems.errors import InputError
-from verifier.report import Audit, AuditedSample, Curve, NormAudit, SampleRadius, page, plots, tables, write
+from verifier.report import Audit, AuditedSample, Curve, NormAudit, SampleRadius, overview, page, plots, plots_certified, tables, write
+from verifier.report.record import Certified, CertifiedMethod, LossCurve, Move, TightShare, WorstDistribution
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -59,9 +60,63 @@ def synthetic(*, complete: bool = True, size: int = 16, count: int = 12) -> Audi
     )  # fmt: skip
 
 
+def with_parts(audit: Audit) -> Audit:
+    """The same audit with invented worst losses (E = -2, L = 100, the second epsilon open), certificates and tightness."""
+    epsilon = (0.01, 0.02, 0.04)
+    losses = []
+    for loss in ("margin", "cross-entropy"):
+        for norm in ("inf", "2"):
+            point = tuple(value + 0.1 for value in audit.samples[3].image)
+            moves = (Move(3, 0.5, 0.1, -3.0, 1.0, 2.0 / 12, point), Move(4, 1.0, 0.05, -2.0, -1.0, 1.0 / 12))
+            losses.append(
+                LossCurve(
+                    loss, norm, 1.0, (-2.0, -2.0), epsilon, (-1.9, -1.8, -1.7), (-1.8, -1.6, -1.4), (-1.8, -1.5, -1.4), (-1.0, 0.0, 2.0),
+                    (-1.5, -1.0, 0.0), (-math.inf,) * 3, ("CLOSED", "TIMED_OUT", "CLOSED"),
+                    (WorstDistribution(0.02, -1.6, 0.01, moves),), 30.0, 38.0, ("L is <known> by a bracket.",),
+                )
+            )  # fmt: skip
+    certified = []
+    for norm in audit.norms:
+        lower = {radius.sample: radius.lower for radius in norm.radii}
+        radii = tuple(lower.get(sample.sample, 0.0) * 0.5 for sample in audit.samples)
+        methods = tuple(CertifiedMethod(name, f"certificate {name}", "how & why", radii, 12, 11, 3.0) for name in "abcde")
+        certified.append(Certified(norm.norm, methods, 8.0, 20.0))
+    tight = tuple(
+        TightShare(
+            norm,
+            (50.0, 1000.0),
+            (0.0, 900.0),
+            (9.0, 900.0),
+            0.25,
+            0,
+            0,
+            False,
+            97,
+            3,
+            "The region is bounded: kappa* = 0.",
+            "TIMED_OUT",
+            4.0,
+            4.0,
+        )
+        for norm in ("inf", "2")
+    )
+    return replace(audit, losses=tuple(losses), certified=tuple(certified), tightness=tight)
+
+
 @pytest.fixture(scope="module")
 def html() -> str:
     return page(synthetic())
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by tests that are not about plots, which take a second per page."""
+    monkeypatch.setattr("verifier.report.plots.data_address", lambda draw, audit: "data:,")
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    return page(with_parts(synthetic()))
 
 
 class _Reader(HTMLParser):
@@ -127,6 +182,28 @@ def test_page_shows_what_was_asked_found_proved_and_trusted(html: str) -> None:
         assert words in text, words
 
 
+def test_all_parts_are_on_the_page(whole: str) -> None:
+    text = " ".join(" ".join(read(whole).words).split())
+    for words in (
+        "What is proved, and how large the gap is", "Worst expected loss", "where the bounds disagree", "L is <known> by a bracket.",
+        "E + L ε", "5 ×", "2 ×",  # at the first epsilon: (-1 + 2) / (-1.8 + 2), and (-1.8 + 2) / (-1.9 + 2)
+        "20.00%",  # (upper - lower) / (upper - E) at the second
+        "Other certificates", "certificate c", "(11 of 12 finished)", "50%", "Who is moved", "50.0% of its mass", "66.7% of the rise",
+        "On [0, 1]¹⁶ never.", "κ* = 0", "50 to 1000", "25.0%", "3 of 97", "not counted", "worst expected cross-entropy, ℓ2",
+        "tightness, ℓ∞",
+        "up to 5 × the rise",
+    ):  # fmt: skip
+        assert words in text, words
+    assert whole.count("data:image/svg+xml") == 6
+    inner = [address[1:] for address in read(whole).addresses if address.startswith("#")]
+    assert {"losses", "certified", "moved", "tightness"} <= set(inner)
+
+
+def test_certified_shares_are_counts_of_larger_radii() -> None:
+    assert [plots_certified.share_above([0.0, 0.1, 0.2, math.inf], epsilon) for epsilon in (0.0, 0.1, 0.15, 1.0)] == [0.75, 0.5, 0.5, 0.25]
+    assert plots_certified.steps([0.0, 0.1, 0.1, 5.0], 1.0) == ([0.0, 0.1, 1.0], [0.75, 0.25, 0.25])
+
+
 def test_page_has_a_row_per_radius_and_pictures_of_the_closest(html: str) -> None:
     audit = synthetic()
     assert html.count("<tr>") >= audit.radii_done
@@ -134,7 +211,7 @@ def test_page_has_a_row_per_radius_and_pictures_of_the_closest(html: str) -> Non
     assert html.count("data:image/svg+xml") == 2
 
 
-def test_incomplete_page_says_so(html: str) -> None:
+def test_incomplete_page_says_so(html: str, no_plots: None) -> None:
     text = page(synthetic(complete=False))
     assert "<b>Incomplete.</b> 10 of 24 radii" in text
     assert "Incomplete" not in html
@@ -142,25 +219,25 @@ def test_incomplete_page_says_so(html: str) -> None:
     assert "done</span>" not in html
 
 
-def test_page_without_any_radius_is_still_a_page() -> None:
+def test_page_without_any_radius_is_still_a_page(no_plots: None) -> None:
     audit = synthetic(complete=False)
     text = page(replace(audit, norms=tuple(NormAudit(norm.norm, (), (), 0.0) for norm in audit.norms)))
     assert "0 of 24 radii" in text
     read(text)
 
 
-def test_inputs_that_are_no_images_are_not_drawn() -> None:
+def test_inputs_that_are_no_images_are_not_drawn(no_plots: None) -> None:
     text = page(synthetic(size=18))
     assert "data:image/png" not in text
     assert "not images" in text
 
 
-def test_warnings_of_the_audit_are_shown() -> None:
+def test_warnings_of_the_audit_are_shown(no_plots: None) -> None:
     assert "Sample 3 &lt;failed&gt;" in page(replace(synthetic(), notes=("Sample 3 <failed>",)))
 
 
-def test_results_go_to_json_and_back_without_loss(tmp_path: Path) -> None:
-    audit = synthetic()
+def test_results_go_to_json_and_back_without_loss(tmp_path: Path, no_plots: None) -> None:
+    audit = with_parts(synthetic())
     index = write(audit, tmp_path / "new" / "folder")
     assert index == tmp_path / "new" / "folder" / "index.html"
     text = (index.parent / "results.json").read_text(encoding="utf-8")
@@ -171,7 +248,17 @@ def test_results_go_to_json_and_back_without_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": "tightcert-audit", "version": 99}', '{"format": "tightcert-audit", "version": 1}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "tightcert-audit", "version": 1}',
+        '{"format": "tightcert-audit", "version": 2}',
+        synthetic().to_json().replace('"label"', '"lapel"'),
+        synthetic().to_json().replace('"complete": true', '"complete": true, "more": 1'),
+    ],
+    ids=["empty", "list", "nothing", "older", "alone", "misspelt", "more"],
 )
 def test_what_is_no_result_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"results\.json"):
@@ -236,6 +323,7 @@ def test_difference_pictures_are_white_where_nothing_changed() -> None:
     assert colours.max() <= 1
 
 
-def test_summary_picture_is_written(tmp_path: Path) -> None:
-    plots.save_summary(synthetic(), tmp_path / "audit.png")
+@pytest.mark.parametrize("audit", [synthetic(), with_parts(synthetic())], ids=["radii", "all parts"])
+def test_summary_picture_is_written(audit: Audit, tmp_path: Path) -> None:
+    overview.save(audit, tmp_path / "audit.png")
     assert (tmp_path / "audit.png").read_bytes().startswith(b"\x89PNG")

@@ -36,7 +36,7 @@ def count_up(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
 
 
 @contextmanager
-def counting(name: str) -> Iterator[Callable[[str, int, int], None] | None]:
+def counting() -> Iterator[Callable[[str, int, int], None] | None]:
     """A function to call with (a kind, how many are done, how many there will be): one bar per kind. None where nobody watches."""
     if not sys.stderr.isatty():
         yield None
@@ -46,7 +46,7 @@ def counting(name: str) -> Iterator[Callable[[str, int, int], None] | None]:
 
         def show(kind: str, done: int, wanted: int) -> None:
             if kind not in tasks:
-                tasks[kind] = bar.add_task(f"{name}, norm {kind}", total=wanted)
+                tasks[kind] = bar.add_task(kind, total=wanted)
             bar.update(tasks[kind], completed=done)
 
         yield show

@@ -44,7 +44,7 @@ def save(
     net = readers.load(network)
     cells, plane = cells_of(net, region, norm, labels=labels, data=data)
     with mpl.rc_context(style.settings() | {"axes.grid": False}):
-        figure = new_figure(6.4, 6.0)
+        figure = style.new_figure(6.4, 6.0)
         axes = figure.subplots()
         if data is None:
             points = classes = None
@@ -86,19 +86,35 @@ def cells_of(
     return cells_in_plane(network, pairs_of(network, labels), norm, directions(where), plane, window, budget=budget), plane
 
 
-def picture_of(network: Network, data: Dataset, norm: str) -> CellPicture | None:
-    """What the report shows of the cells: two inputs, or the plane through the first samples of three classes; None where that fails."""
+def cells_in_data_plane(network: Network, data: Dataset, region: Region | None, norm: str, *, timeout: float) -> PlaneCells | None:
+    """The cells of the input space where it has two dimensions, else of the plane through the first samples of three classes.
+
+    None for large networks, and where the time does not suffice. Raises InputError where there are no three classes.
+    """
+    found = _in_data_plane(network, data, region, norm, timeout)
+    return None if found is None else found[0]
+
+
+def _in_data_plane(
+    network: Network, data: Dataset, region: Region | None, norm: str, timeout: float
+) -> tuple[PlaneCells, Plane, Dataset] | None:
     if network.neurons > _MOST_NEURONS:
         return None
-    measure = {"1": 1.0, "2": 2.0, "inf": inf}[norm]
     firsts = [int(np.flatnonzero(data.y == label)[0]) for label in np.unique(data.y)[:3]]
     chosen = data if network.input_size == 2 else replace(data, x=data.x[firsts], y=data.y[firsts], rows=data.numbers[firsts])
+    cells, plane = cells_of(network, region, {"1": 1.0, "2": 2.0, "inf": inf}[norm], data=chosen, timeout=timeout)
+    return (cells, plane, chosen) if cells.complete else None
+
+
+def picture_of(network: Network, data: Dataset, norm: str) -> CellPicture | None:
+    """What the report shows of the cells: two inputs, or the plane through the first samples of three classes; None where that fails."""
     try:
-        cells, plane = cells_of(network, data.domain, measure, data=chosen, timeout=5.0)
+        found = _in_data_plane(network, data, data.domain, norm, 5.0)
     except InputError:
         return None
-    if not cells.complete:
+    if found is None:
         return None
+    cells, plane, chosen = found
     return CellPicture(
         norm, cells.window, tuple(tuple(tuple(vertex) for vertex in polygon.tolist()) for polygon in cells.polygons),
         tuple(cells.slopes.tolist()), tuple(cells.tight.tolist()), tuple(tuple(step) for step in cells.directions.tolist()),
@@ -115,7 +131,7 @@ def picture(audit: Audit) -> Any:
         shown.window, tuple(np.array(polygon) for polygon in shown.polygons), np.array(shown.slopes), np.array(shown.tight),  # type: ignore[arg-type]
         np.zeros(count), np.zeros(count, dtype=bool), np.array(shown.directions), True,
     )  # fmt: skip
-    figure = new_figure(7.2, 6.3)
+    figure = style.new_figure(7.2, 6.3)
     axes = figure.subplots()
     axes.grid(visible=False)
     draw(axes, cells, points=np.array(shown.points).reshape(-1, 2), classes=np.array(shown.labels, dtype=int))
@@ -193,16 +209,6 @@ def key(figure: Any, axes: Any, cells: Sequence[PlaneCells], *, infinity: bool) 
     handles, labels = axes.get_legend_handles_labels()
     names = [sign.get_label() for sign in signs] + labels
     figure.legend(handles=signs + handles, labels=names, loc="outside lower left", ncols=min(len(names), 4), columnspacing=1.6)
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure that belongs to no window system."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _middle(polygon: Array) -> Array:

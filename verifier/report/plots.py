@@ -1,19 +1,18 @@
-"""Plots of an audit: worst-case error curves, radii, and the summary picture of the README.
+"""Plots of an audit: worst-case error curves and radii, and what all its plots share.
 
-Every function takes an Audit and returns a matplotlib Figure that belongs to no window system.
+`curves` and `radii` take an Audit and return a matplotlib Figure that belongs to no window system; a panel is drawn on given axes.
 """
 
 import base64
 import io
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from verifier.report import style
-from verifier.report.record import Audit, Curve, NormAudit, SampleRadius
+from verifier.report.record import Audit, Curve, LossCurve, NormAudit, SampleRadius
 
 Array = np.ndarray
 
@@ -24,48 +23,22 @@ _HISTOGRAM_BINS = 24
 def curves(audit: Audit) -> Any:
     """Worst-case error against epsilon: a row per norm, a panel per order, and below each the gap between attack and proof."""
     norms = [norm for norm in audit.norms if norm.curves]
-    figure = _figure(10.8, 4.0 * len(norms) + 0.35)
+    figure = style.new_figure(10.8, 4.0 * len(norms) + 0.35)
     rows = figure.subfigures(len(norms), 1, squeeze=False)[:, 0]
-    panels = [_curve_row(row, norm) for row, norm in zip(rows, norms, strict=True)]
-    _legend(figure, panels[0], norms)
+    panels = [curve_row(row, norm) for row, norm in zip(rows, norms, strict=True)]
+    legend(figure, panels[0], [curve for norm in norms for curve in norm.curves])
     return figure
 
 
 def radii(audit: Audit) -> Any:
     """Per norm: a histogram of the radii, and how much farther than the truth the attack had to go."""
     norms = [norm for norm in audit.norms if norm.radii]
-    figure = _figure(10.8, 2.9 * len(norms))
+    figure = style.new_figure(10.8, 2.9 * len(norms))
     grid = figure.subplots(len(norms), 2, squeeze=False, width_ratios=(1.25, 1))
     for row, norm in zip(grid, norms, strict=True):
-        _histogram_panel(row[0], norm, audit)
-        _ratio_panel(row[1], norm)
+        histogram_panel(row[0], norm, audit)
+        ratio_panel(row[1], norm)
     return figure
-
-
-def summary(audit: Audit) -> Any:
-    """The picture of the README: the curves of one norm above, its radii and closest adversarial images below."""
-    norm = next((norm for norm in audit.norms if norm.norm == "inf"), audit.norms[0])
-    shape = image_shape(audit)
-    figure = _figure(11.2, 7.6)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.16, 1))
-    _legend(top, _curve_row(top, norm), [norm])
-    if shape is None:
-        left, right = bottom.subplots(1, 2)
-        _ratio_panel(right, norm)
-    else:
-        plot, pictures = bottom.subfigures(1, 2, width_ratios=(1, 1.12))
-        left = plot.subplots()
-        _picture_grid(pictures, audit, norm, shape)
-    _histogram_panel(left, norm, audit)
-    return figure
-
-
-def save_summary(audit: Audit, path: str | Path) -> None:
-    """Write `summary` as a PNG file."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(style.settings()):
-        summary(audit).savefig(path, format="png", dpi=144, metadata={})
 
 
 def data_address(draw: Callable[[Audit], Any], audit: Audit) -> str:
@@ -128,29 +101,16 @@ def closest(norm: NormAudit, count: int) -> list[SampleRadius]:
     return sorted(moved, key=lambda r: r.upper)[:count]
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _curve_row(figure: Any, norm: NormAudit) -> Any:
+def curve_row(figure: Any, norm: NormAudit) -> Any:
     """The panels of one norm, side by side; returns the first."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     columns = len(norm.curves)
     grid = figure.subplots(2, columns, squeeze=False, sharey="row", sharex="col", height_ratios=(3.4, 1))
     for panel, strip, curve in zip(grid[0], grid[1], norm.curves, strict=True):
-        _curve_panel(panel, curve)
-        _gap_strip(strip, curve)
+        error_panel(panel, strip, curve)
         full = next((epsilon for epsilon, attack in zip(curve.epsilon, curve.attack, strict=True) if attack >= 1.0), curve.epsilon[-1])
-        strip.set_xlim(0, min(1.06 * full, curve.epsilon[-1]))
-        strip.xaxis.set_major_locator(MaxNLocator(5))
-        strip.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        strip.set_xlabel(f"ε ({norm.sign} distance)")
+        epsilon_axis(strip, min(1.06 * full, curve.epsilon[-1]), norm.sign)
     panel, strip = grid[0][0], grid[1][0]
     panel.set_ylim(0, 1.005)
     panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
@@ -163,9 +123,17 @@ def _curve_row(figure: Any, norm: NormAudit) -> Any:
     return panel
 
 
-def _curve_panel(axes: Any, curve: Curve) -> None:
+def error_panel(panel: Any, strip: Any, curve: Curve) -> None:
+    """One curve, and below it the gap between attack and proof in percentage points."""
     # The error jumps at every radius for order inf and bends in between for the others.
     step = "post" if math.isinf(curve.order) else None
+    bracket_lines(panel, curve, step=step)
+    panel.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
+    gap_strip(strip, curve, [100.0] * len(curve.epsilon), step=step)
+
+
+def bracket_lines(axes: Any, curve: Curve | LossCurve, *, step: str | None = None) -> None:
+    """Attack, witnessed and proved ends against epsilon, and the gaps between them."""
     drawing: dict[str, Any] = {"drawstyle": "steps-post"} if step else {}
     axes.fill_between(curve.epsilon, curve.attack, curve.lower, step=step, color=style.GAP, linewidth=0, label="gap: attack to truth")
     axes.fill_between(curve.epsilon, curve.lower, curve.upper, step=step, color=style.OPEN, linewidth=0, label="gap: still open")
@@ -180,35 +148,43 @@ def _curve_panel(axes: Any, curve: Curve) -> None:
         label="attacked: this shift does it",
         **drawing,
     )
-    axes.set_title(_ORDERS.get(curve.order, f"order {curve.order:g}"))
 
 
-def _gap_strip(axes: Any, curve: Curve) -> None:
-    """Proved minus attacked error, in points: what the panel above is too small to show."""
-    step = "post" if math.isinf(curve.order) else None
-    open_part = [100 * (up - low) for low, up in zip(curve.lower, curve.upper, strict=True)]
-    whole = [100 * (up - low) for low, up in zip(curve.attack, curve.upper, strict=True)]
+def gap_strip(axes: Any, curve: Curve | LossCurve, scale: Sequence[float], *, step: str | None = None) -> None:
+    """Proved minus attacked, times the scale of each epsilon: what the panel above is too small to show."""
+    open_part = [factor * (up - low) for factor, low, up in zip(scale, curve.lower, curve.upper, strict=True)]
+    whole = [factor * (up - low) for factor, low, up in zip(scale, curve.attack, curve.upper, strict=True)]
     axes.fill_between(curve.epsilon, open_part, whole, step=step, facecolor=style.GAP, edgecolor=style.ATTACK, linewidth=0.6)
     axes.fill_between(curve.epsilon, 0, open_part, step=step, color=style.OPEN, linewidth=0)
 
 
-def _legend(figure: Any, axes: Any, norms: Sequence[NormAudit]) -> None:
-    """Above the figure, proof first; the open gap is named only where there is one to see."""
+def epsilon_axis(axes: Any, end: float, sign: str) -> None:
+    """The x axis of a curve, from 0 on."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlim(0, end)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(f"ε ({sign} distance)")
+
+
+def legend(figure: Any, axes: Any, curves: Sequence[Curve | LossCurve]) -> None:
+    """Above the figure, proof first, then what else the panel shows; the open gap is named only where there is one to see."""
     handles, labels = axes.get_legend_handles_labels()
-    visible = any(up - low > 1e-3 for norm in norms for c in norm.curves for low, up in zip(c.lower, c.upper, strict=True))
-    order = [2, 3, 0] + ([1] if visible else [])
+    visible = any(c.upper[i] - c.lower[i] > 1e-3 * (c.upper[-1] - c.lower[0]) for c in curves for i in range(len(c.epsilon)))
+    order = [2, 3, *range(4, len(labels)), 0] + ([1] if visible else [])
     figure.legend(
         [handles[i] for i in order],
         [labels[i] for i in order],
         loc="outside upper left",
-        ncols=len(order),
+        ncols=len(order) if len(order) < 6 else 3,
         handlelength=1.8,
         columnspacing=2.2,
         borderpad=0.1,
     )
 
 
-def _histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
+def histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
     positive = [r for r in norm.radii if r.upper > 0.0]
     closed = [r.upper for r in positive if r.closed and math.isfinite(r.upper)]
     half_open = [r.lower for r in positive if not r.closed]
@@ -244,7 +220,7 @@ def _histogram_panel(axes: Any, norm: NormAudit, audit: Audit) -> None:
     axes.set_title(", ".join(asides), loc="right", color=style.MUTED, fontsize=8.5, fontweight="normal")
 
 
-def _ratio_panel(axes: Any, norm: NormAudit) -> None:
+def ratio_panel(axes: Any, norm: NormAudit) -> None:
     from matplotlib.ticker import FuncFormatter
 
     points = [(r.upper, r.attack / r.upper) for r in norm.radii if r.closed and 0.0 < r.upper < math.inf and math.isfinite(r.attack)]
@@ -261,31 +237,6 @@ def _ratio_panel(axes: Any, norm: NormAudit) -> None:
         text = f"median {np.median(ratio):.3f}, largest {ratio.max():.3f}" + (f", missed {missed}" if missed else "")
         axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top", color=style.INK, fontsize=9)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}×"))
-
-
-def _picture_grid(figure: Any, audit: Audit, norm: NormAudit, shape: tuple[int, ...]) -> None:
-    chosen = closest(norm, 4)
-    if not chosen:
-        return
-    by_sample = {sample.sample: sample for sample in audit.samples}
-    figure.suptitle("The closest misclassified images", x=0.02, ha="left", fontsize=10.5, fontweight="bold")
-    grid = figure.subplots(3, len(chosen), squeeze=False)
-    for column, radius in enumerate(chosen):
-        sample = by_sample[radius.sample]
-        before, after = as_image(sample.image, shape), as_image(radius.witness or (), shape)
-        difference = after - before
-        for row, pixels in enumerate((picture(before), picture(after), picture(difference, limit=float(np.abs(difference).max())))):
-            axes = grid[row][column]
-            axes.imshow(pixels, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.grid(visible=False)
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=style.LINE)
-        grid[0][column].set_title(f"{sample.label}", fontsize=10, pad=3, loc="center", fontweight="normal")
-        grid[1][column].set_title(f"{radius.witness_label}", fontsize=10, pad=3, loc="center", color=style.WRONG)
-        grid[2][column].set_xlabel(f"{radius.upper:.4f}", fontsize=9)
-    for row, name in enumerate(("original", "nearest wrong", "difference")):
-        grid[row][0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
 
 
 def _rgb(colour: str) -> Array:

@@ -1,20 +1,17 @@
-"""The record of an audit: everything that the report shows, as frozen dataclasses that go to JSON and back without loss.
-
-The JSON (docs/results.md) is strict: numbers in full precision, infinities as the strings "inf" and "-inf", no NaN.
-"""
+"""The record of an audit: all that the report shows, as frozen dataclasses that go to JSON and back without loss (docs/results.md)."""
 
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from problems.errors import InputError
+from verifier.report.coding import decode, encode
 
 FORMAT = "tightcert-audit"
-VERSION = 1
+VERSION = 2
 
 # What a norm is called in text; keys are the names used on the command line and in JSON.
 NORM_SIGNS = {"1": "ℓ1", "2": "ℓ2", "inf": "ℓ∞"}
@@ -112,6 +109,139 @@ class CellPicture:
 
 
 @dataclass(frozen=True)
+class Move:
+    """An atom of a worst-case distribution that has left its sample, with this share of the sample's mass (1/N).
+
+    distance: how far it moved, rounded up; before, after: lower bounds of the loss at the sample and at the atom; gain: what the move adds
+    to the expected loss. point: where to, kept for the distributions that are drawn.
+    """
+
+    sample: int
+    share: float
+    distance: float
+    before: float
+    after: float
+    gain: float
+    point: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class WorstDistribution:
+    """The distribution that witnesses the lower end at epsilon: its expected loss, its cost, and its moves by falling gain."""
+
+    epsilon: float
+    expected: float
+    cost: float
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The worst expected loss over a Wasserstein ball, for each epsilon: attack <= lower <= truth <= upper.
+
+    clean: bracket of the expected loss E of the samples themselves. Lines, with infinity (minus infinity for kappa) where none was found
+    in time: published, E + L epsilon with the Lipschitz constant L; steepest, E + lambda_0 epsilon; flattest, E + kappa* epsilon. status:
+    names, one per epsilon. worst: the distributions at some epsilons. timeout: the seconds that were meant for it; seconds: taken.
+    """
+
+    loss: str
+    norm: str
+    order: float
+    clean: tuple[float, float]
+    epsilon: tuple[float, ...]
+    attack: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    published: tuple[float, ...]
+    steepest: tuple[float, ...]
+    flattest: tuple[float, ...]
+    status: tuple[str, ...]
+    worst: tuple[WorstDistribution, ...]
+    seconds: float
+    timeout: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sign(self) -> str:
+        """The norm as it is shown."""
+        return NORM_SIGNS[self.norm]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was not interrupted."""
+        return "INTERRUPTED" not in self.status
+
+    def gap(self, i: int) -> float:
+        """(upper - lower) / (upper - E) at the i-th epsilon: the share of the rise that is not settled."""
+        rise = self.upper[i] - self.clean[0]
+        return (self.upper[i] - self.lower[i]) / rise if rise > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class CertifiedMethod:
+    """One certificate: its name, what it is, and the radii it proves, one per sample of the audit (0 where it was not asked).
+
+    done: how many samples it was asked about; complete: for how many of them time did not cut it short; seconds: summed over samples.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    radii: tuple[float, ...]
+    done: int
+    complete: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What the certificates of the literature prove, in one norm; seconds: wall clock."""
+
+    norm: str
+    methods: tuple[CertifiedMethod, ...]
+    seconds: float
+    timeout: float | None = None
+    complete: bool = True
+
+    @property
+    def sign(self) -> str:
+        return NORM_SIGNS[self.norm]
+
+
+@dataclass(frozen=True)
+class TightShare:
+    """How often the slope of the published bound goes on for ever, in all of R^n: the condition under which that bound is attained.
+
+    lipschitz, tight_slope, slope_at_infinity: brackets of L, l, kappa* over R^n, for the labels present. samples: the share of samples
+    whose own cell is tight for some rival. cells: how many were seen in R^n, of which `tight`; all if `exhaustive`. plane_cells: how
+    many meet the plane of the picture, of which `plane_tight`. reason: what the audit's own region says; status: how the work ended.
+    """
+
+    norm: str
+    lipschitz: tuple[float, float]
+    tight_slope: tuple[float, float]
+    slope_at_infinity: tuple[float, float]
+    samples: float
+    cells: int
+    tight: int
+    exhaustive: bool
+    plane_cells: int
+    plane_tight: int
+    reason: str | None
+    status: str
+    seconds: float
+    timeout: float | None = None
+
+    @property
+    def sign(self) -> str:
+        return NORM_SIGNS[self.norm]
+
+    @property
+    def complete(self) -> bool:
+        return self.status != "INTERRUPTED"
+
+
+@dataclass(frozen=True)
 class Audit:
     """The whole audit. `sessions` holds (seconds, radii computed) of every run that has worked on it: the last one is this run.
 
@@ -130,6 +260,9 @@ class Audit:
     complete: bool
     notes: tuple[str, ...] = ()
     cells: CellPicture | None = None
+    losses: tuple[LossCurve, ...] = ()
+    certified: tuple[Certified, ...] = ()
+    tightness: tuple[TightShare, ...] = ()
     version: int = field(default=VERSION)
 
     @property
@@ -171,39 +304,10 @@ class Audit:
         if not isinstance(raw, dict) or raw.get("format") != FORMAT or raw.get("version") != VERSION:
             raise InputError(place, f"is not a {FORMAT} file of version {VERSION}.", "Run the audit again.")
         try:
-            return cls(
-                network=raw["network"],
-                data=raw["data"],
-                options=_options(raw["options"]),
-                samples=tuple(AuditedSample(**(s | {"image": _floats(s["image"])})) for s in raw["samples"]),
-                norms=tuple(_norm(norm) for norm in raw["norms"]),
-                sessions=tuple((float(seconds), int(count)) for seconds, count in raw["sessions"]),
-                date=raw["date"],
-                machine=raw["machine"],
-                versions=raw["versions"],
-                complete=raw["complete"],
-                notes=tuple(raw["notes"]),
-                cells=_cells(raw.get("cells")),
-            )
+            audit = decode(cls, {name: value for name, value in raw.items() if name != "format"})
+            return replace(audit, options=audit.options | {"orders": [float(order) for order in audit.options["orders"]]})
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(place, f"lacks or distorts a field ({error}).", "Run the audit again.") from None
-
-
-def encode(value: Any) -> Any:
-    """Dataclasses, tuples, numbers to JSON values; infinities become strings. Errors: ValueError for NaN, which is never a result."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, dict):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise ValueError("NaN is not a result")
-        return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-    return value
 
 
 def median(values: Iterable[float]) -> float:
@@ -213,38 +317,3 @@ def median(values: Iterable[float]) -> float:
         return math.nan
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else 0.5 * (ordered[middle - 1] + ordered[middle])
-
-
-def _floats(values: Iterable[Any]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)  # float() reads "inf" too
-
-
-def _norm(raw: dict[str, Any]) -> NormAudit:
-    curves = tuple(Curve(float(c["order"]), *(_floats(c[end]) for end in ("epsilon", "attack", "lower", "upper"))) for c in raw["curves"])
-    return NormAudit(raw["norm"], tuple(radius_from_json(r) for r in raw["radii"]), curves, float(raw["seconds"]))
-
-
-def radius_from_json(raw: dict[str, Any]) -> SampleRadius:
-    """The record of one sample, from `encode` of it."""
-    ends = {end: float(raw[end]) for end in ("lower", "upper", "attack", "seconds")}
-    witness = None if raw["witness"] is None else _floats(raw["witness"])
-    timeout = None if raw["timeout"] is None else float(raw["timeout"])
-    return SampleRadius(**(raw | ends | {"witness": witness, "timeout": timeout, "notes": tuple(raw["notes"])}))
-
-
-def _cells(raw: dict[str, Any] | None) -> CellPicture | None:
-    if raw is None:
-        return None
-    polygons = tuple(tuple(_floats(vertex) for vertex in polygon) for polygon in raw["polygons"])
-    pairs = {name: tuple(_floats(pair) for pair in raw[name]) for name in ("directions", "points")}
-    lists = {
-        "window": _floats(raw["window"]),
-        "slopes": _floats(raw["slopes"]),
-        "tight": tuple(raw["tight"]),
-        "labels": tuple(raw["labels"]),
-    }
-    return CellPicture(**(raw | pairs | lists | {"polygons": polygons}))
-
-
-def _options(raw: dict[str, Any]) -> dict[str, Any]:
-    return raw | {"orders": [float(order) for order in raw["orders"]]}

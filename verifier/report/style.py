@@ -10,10 +10,17 @@ PROVED = "#1f4e9c"  # what is proved
 ATTACK = "#d2691e"  # what an attack found
 GAP = "#f6dfca"  # between the attack and the proof
 OPEN = "#b9c9e8"  # between witness and proof: what a longer search could still close
+PUBLISHED = "#7b2d8b"  # what a published bound says
+SLOPE = "#2e7d4f"  # lines of slope lambda_0
 WRONG = "#b3261e"
 GOOD = "#2e7d4f"
 
 _FAMILIES = ("Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
+
+
+def blend(colour: str, share: float) -> tuple[float, ...]:
+    """The colour on white, covering this share of it."""
+    return tuple(1.0 - share * (1.0 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
 
 
 def settings() -> Any:
@@ -58,6 +65,16 @@ def settings() -> Any:
         "svg.fonttype": "path",  # the same picture everywhere, whatever fonts the reader has
         "svg.hashsalt": "tightcert",  # the same file on every run
     }
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, of so many inches, that belongs to no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 CSS = f"""
@@ -109,6 +126,9 @@ table.sortable th {{ cursor: pointer; user-select: none; }}
 table.sortable th:hover {{ color: var(--proved); }}
 table.sortable th[aria-sort="ascending"]::after {{ content: " ↑"; color: var(--proved); }}
 table.sortable th[aria-sort="descending"]::after {{ content: " ↓"; color: var(--proved); }}
+.claims td:first-child {{ white-space: normal; }}
+.claims small {{ color: var(--muted); font-weight: 400; }}
+.claims th:nth-child(n+5), .claims td:nth-child(n+5) {{ background: #f8f9fb; }}
 .proved {{ color: var(--proved); font-weight: 600; }}
 .attacked {{ color: var(--attack); }}
 .wrong {{ color: var(--wrong); }}

@@ -151,7 +151,7 @@ def slowest(audit: Audit, count: int = 6) -> str:
 
 
 def times(audit: Audit) -> str:
-    """Per norm: radii done and closed, wall-clock time, time of the median sample."""
+    """Per part: what is done and closed, wall-clock time, time of the median sample."""
     rows = []
     for norm in audit.norms:
         spent = sorted(radius.seconds for radius in norm.radii)
@@ -164,8 +164,23 @@ def times(audit: Audit) -> str:
                 duration(spent[len(spent) // 2]) if spent else "–",
             ]
         )
+    for part, seconds, done, closed in parts(audit):
+        rows.append([part, done, closed, duration(seconds), "–"])
     heads = ["", "done", "closed", "wall clock", "median sample"]
     return f'<div class="wide">{table(heads, rows)}</div>'
+
+
+def parts(audit: Audit) -> Iterable[tuple[str, float, str, str]]:
+    """(what, wall-clock seconds, how much is done, how much of that is settled) of all that comes after the radii."""
+    for certified in audit.certified:
+        done, complete = (sum(getattr(method, name) for method in certified.methods) for name in ("done", "complete"))
+        wanted = len(certified.methods) * len(audit.samples)
+        yield f"certificates, {certified.sign}", certified.seconds, f"{done} of {wanted}", str(complete)
+    for tight in audit.tightness:
+        yield f"tightness, {tight.sign}", tight.seconds, "all cells" if tight.exhaustive else "not all cells", "–"
+    for curve in audit.losses:
+        closed = sum(status == "CLOSED" for status in curve.status)
+        yield f"worst expected {curve.loss}, {curve.sign}", curve.seconds, f"{len(curve.epsilon)} ε", str(closed)
 
 
 def _order(curve: Curve) -> str:
