@@ -26,6 +26,8 @@ from problems import readers
 from problems.data import Dataset, load
 from problems.regions import Box
 from verifier import dro, lipschitz
+from verifier.distributional.chain import steepest_of
+from verifier.distributional.losses import loss_named
 from verifier.distributional.worst_case import WorstCase
 from verifier.report.machine import machine, versions
 
@@ -59,19 +61,20 @@ class Row:
     timeout: float
 
 
-def steepest(network: str, data: Dataset, norm: float, seconds: float) -> tuple[float, float, float]:
-    """(lower, upper, seconds) of L over the labels present, on the data's domain."""
+def steepest(network: str, data: Dataset, loss: str, norm: float, seconds: float) -> tuple[float, float, float]:
+    """(lower, upper, seconds) of the loss's L over the labels present, on the data's domain."""
     began = time.monotonic()
     net = readers.load(network)
     region = data.domain if data.domain is not None else Box.whole_space(net.input_size)
-    labels = sorted({int(y) for y in data.y})
-    found = [lipschitz(net, region, input_norm=norm, of=f"margin:{y}", timeout=seconds / len(labels), tolerance=1e-3) for y in labels]
+    asked = steepest_of(loss_named(loss), net.output_size, sorted({int(y) for y in data.y}))
+    questions = [of for each in asked.values() for of in each]
+    found = [lipschitz(net, region, input_norm=norm, of=of, timeout=seconds / len(questions), tolerance=1e-3) for of in questions]
     return max(b.lower for b in found), max(b.upper for b in found), time.monotonic() - began
 
 
 def ask(network: str, data: Dataset, loss: str, norm: float, epsilon: Sequence[float], options: argparse.Namespace) -> list[Row]:
     """All rows of one question."""
-    low, high, spent = steepest(network, data, norm, options.lipschitz)
+    low, high, spent = steepest(network, data, loss, norm, options.lipschitz)
     began = time.monotonic()
     records = dro(
         network, data, loss=loss, norm=norm, order=1, epsilon=list(epsilon), timeout=options.timeout, tolerance=options.tolerance,
