@@ -156,7 +156,7 @@ class CrossEntropy(Inner):
 
     def branch(self, node: Node) -> list[Node]:
         row, place, promise = node.hints["cut"]
-        if node.hints["rate"] != self.position or self._decides(node):
+        if node.hints["rate"] != self.asked or self._decides(node):
             return self._inherited(node, super().branch(node))
         children = []
         for side in (0, 1):
@@ -188,7 +188,7 @@ class CrossEntropy(Inner):
         """Discard what is not steep; programs for pieces without open neurons, until cuts have made chords good enough."""
         if not self.steep_enough(node.hints["steep"]):
             return Closed(-inf), None
-        if node.hints.get("open", 1) or node.hints["rate"] != self.position:
+        if node.hints.get("open", 1) or node.hints["rate"] != self.asked:
             return None
         closed, witness = self.finish(node, parameter, budget)
         if self.discards(closed.bound, self.target_value) or node.hints["cut"][2] <= 0.0:
