@@ -187,7 +187,7 @@ class _Maximisation:
         before = search.bounded
         worst = Status.CLOSED
         for position in range(len(self.rates)):
-            if position and question.anew:
+            if question.anew(position) and search.started:
                 before -= search.bounded
                 search = Search(question, batch=BATCH)
                 begun = Begun(search, question)

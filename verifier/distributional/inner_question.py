@@ -36,7 +36,6 @@ class Inner(PiecewiseQuestion):
     """What both kinds share. position: which rate is asked about; tolerance: absolute; forced (h,): signs of all pieces, or None."""
 
     keeps: ClassVar[bool] = True
-    anew: ClassVar[bool] = False  # whether every rate begins with the region, rather than with the pieces of the rate before
     loss: Loss = field(kw_only=True)
     ball: Ball = field(kw_only=True)
     points: Points = field(kw_only=True)
@@ -127,6 +126,10 @@ class Inner(PiecewiseQuestion):
         return Witness(self.target_value, self.points.points[int(self.points.which[self.position])])
 
     # Other rates.
+
+    def anew(self, position: int) -> bool:
+        """Whether the search for the next rate begins with the region, rather than with the pieces of the rate before."""
+        return False
 
     def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
         self.position = int(parameter)
