@@ -25,7 +25,7 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert len(lines) == 1 + 3 + 2
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/tightness.md", "docs/transport.md", "docs/optimal-risk.md"])
+@pytest.mark.parametrize("file", ["README.md", "docs/dro.md", "docs/tightness.md", "docs/transport.md", "docs/optimal-risk.md"])
 def test_commands(file: str) -> None:
     commands = re.findall(r"^    tightcert (.*)$", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert commands
