@@ -207,6 +207,7 @@ class _Run:
         lower, upper = self.setting.region.bounding_box()
         with Fan(shells.bound, self.setting, workers, executor, part) as fan:
             tasks, asked = [], {}
+            until = inf if part.timeout is None else time.time() + part.remaining
             for index, item in enumerate(self.state.items):
                 x = self.data.x[item.place]
                 far = float(transport_costs(np.where(upper - x > x - lower, upper, lower)[None], x, self.setting.norm, inf)[0])
@@ -215,11 +216,11 @@ class _Run:
                 radii = shells.radii_of(self.epsilon, far)
                 seconds = None if part.timeout is None else max(part.remaining * fan.count / len(self.state.items), LEAST_SLICE)
                 asked[index] = radii
-                tasks.append(Task(index, x, item.label, radii, (0.0,) * len(radii), x[None], seconds))
+                tasks.append(Task(index, x, item.label, radii, (0.0,) * len(radii), x[None], seconds, until))
             for result in fan.results(tasks):
-                item, radii = self.state.items[result.sample], np.array(asked[result.sample])
-                order = np.argsort(radii)
-                item.envelope.shells = shells.Shells(radii[order], result.upper[order], item.envelope.ceiling, self.setting.order)
+                item, around = self.state.items[result.sample], np.array(asked[result.sample])
+                rising = np.argsort(around)
+                item.envelope.shells = shells.Shells(around[rising], result.upper[rising], item.envelope.ceiling, self.setting.order)
                 self.state.witness(item.place, item.label, result.points)
 
     def _whole_space(self, budget: Budget) -> None:
