@@ -31,7 +31,7 @@ picture: audit
 	$(BIN)/python -c "from pathlib import Path; from verifier.report import Audit; from verifier.report.overview import save; \
 		save(Audit.from_json(Path('report/results.json').read_text()), 'docs/audit.png')"
 
-# The figures of docs/tightness.md.
+# The figures of the chapters in docs/.
 docs: setup
 	$(BIN)/python -m docs.figures
 

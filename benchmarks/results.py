@@ -87,8 +87,8 @@ def _totals(part: Sequence[Result]) -> str:
 # --- the CSV file ---------------------------------------------------------------------------------------------------------------------
 
 
-def begin(path: Path) -> None:
-    """Comment lines that say when and where the lines below them were measured; column names in a new file."""
+def begin(path: Path, columns: Sequence[str] = ()) -> None:
+    """Comment lines that say when and where the lines below them were measured; column names (default those of Result) in a new file."""
     new = not path.exists() or not path.stat().st_size
     here, made = machine("cpu"), versions()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def begin(path: Path) -> None:
         file.write(f"# {here['processor']}, {here['cores']} cores, {here['memory_gib'] or 0:.0f} GiB, {here['system']}\n")
         file.write("# " + ", ".join(f"{name} {version}" for name, version in made.items()) + "\n")
         if new:
-            csv.writer(file).writerow([field.name for field in fields(Result)])
+            csv.writer(file).writerow(columns or [field.name for field in fields(Result)])
 
 
 def append(path: Path, result: Result) -> None:

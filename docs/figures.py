@@ -1,4 +1,4 @@
-"""The figures of docs/tightness.md: `make docs`, or `python -m docs.figures` in the project's folder. Everything is seeded."""
+"""The figures of docs/: `make docs`, or `python -m docs.figures` in the project's folder. Those of tightness.md are here. All is seeded."""
 
 import csv
 from math import inf
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tightness import problems, train
+from docs import figures_transport
 from problems.data import Dataset, load
 from problems.maps import Dense
 from problems.network import Network, sequential
@@ -112,6 +113,10 @@ def main() -> None:
 
     for name, draw in (("tightness-oracles", oracles), ("tightness-cells", trained), ("tightness-study", study)):
         with mpl.rc_context(style.settings() | ({} if draw is study else {"axes.grid": False})):
+            draw().savefig(HERE / f"{name}.png", dpi=130, metadata={})
+        print(HERE / f"{name}.png")
+    for name, draw in figures_transport.FIGURES:
+        with mpl.rc_context(style.settings()):
             draw().savefig(HERE / f"{name}.png", dpi=130, metadata={})
         print(HERE / f"{name}.png")
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from problems.errors import DataError, NetworkError
-from problems.network import Network
 from problems.regions.base import Region
 from problems.regions.box import Box
 
@@ -24,6 +24,17 @@ Array = np.ndarray
 
 SOURCES = "Data are digits:train, digits:test, mnist:FOLDER, a file FILE.npz with arrays x and y, or a problems.data.Dataset."
 TEST_PER_CLASS = 40
+
+
+class Classifier(Protocol):
+    """Whatever takes samples and gives logits: a Network, or a torch module under attack."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def output_size(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +103,8 @@ class Dataset:
                     "Scale the data as the network expects them (images to [0, 1]), or give the region they live in.",
                 )
 
-    def check_fits(self, network: Network) -> None:
-        """Raise DataError unless the samples are inputs of the network and the labels among its outputs; NetworkError for one output."""
+    def check_fits(self, network: Classifier) -> None:
+        """Raise DataError unless the samples are inputs of the classifier and the labels among its outputs; NetworkError for one output."""
         if network.output_size < 2:
             raise NetworkError(network.name, "has one output, so nothing can be misclassified.", "Give a classifier: one logit per class.")
         if self.x.shape[1] != network.input_size:

@@ -1,6 +1,6 @@
 """Exact answers about piecewise-affine networks, each a bracket with a witness for one end and a proof for the other.
 
-    from verifier import attack, audit, cells, dro, lipschitz, radius, tightness, verify
+    from verifier import attack, audit, cells, dro, lipschitz, optimal_risk, radius, tightness, verify
 
 The functions take a torch module, a path to an ONNX or .npz file, the name of a bundled network, or a `problems.network.Network`,
 and return what the command line prints. They are loaded when first used: `import verifier` alone costs nothing.
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from verifier.attacks.attack import attack
     from verifier.distributional.dro import dro
     from verifier.enumeration.count import cells
+    from verifier.optimality.risk import optimal_risk
     from verifier.radii import radius
     from verifier.recession.tightness import tightness
     from verifier.report.audit import audit
     from verifier.robustness import verify
     from verifier.steepness.lipschitz import lipschitz
 
-__all__ = ["__version__", "attack", "audit", "cells", "dro", "lipschitz", "radius", "tightness", "verify"]
+__all__ = ["__version__", "attack", "audit", "cells", "dro", "lipschitz", "optimal_risk", "radius", "tightness", "verify"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "cells": "verifier.enumeration.count",
     "dro": "verifier.distributional.dro",
     "lipschitz": "verifier.steepness.lipschitz",
+    "optimal_risk": "verifier.optimality.risk",
     "radius": "verifier.radii",
     "tightness": "verifier.recession.tightness",
     "verify": "verifier.robustness",

@@ -21,6 +21,7 @@ class Status(Enum):
     TIMED_OUT = "The time limit was reached; the bracket holds. Raise --timeout to narrow it."
     OUT_OF_MEMORY = "The memory limit was reached; the bracket holds. Raise --memory to narrow it."
     INTERRUPTED = "Interrupted; the bracket holds. Give it more time to narrow it."
+    BOUNDS_ONLY = "The bracket is what bounds alone give, as was asked for. A complete configuration narrows it."
     UNDECIDED = "Pieces remain that rounding leaves open; the bracket holds. The margin there is within the rounding errors of zero."
     REPLAY_DIFFERS = "A witness is true in exact arithmetic but not in replay (or the reverse), so the verdict depends on rounding."
     UNBOUNDED_SEARCH = "No witness was found in an unbounded region; the proved end holds. Give a bounded region to decide."

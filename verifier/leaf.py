@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sparse
 
 from problems.maps import Array
-from problems.regions.ball import Ball
 from problems.regions.base import Lift
+from problems.regions.metric import MetricBall, Moves
 from solvers import Program, Solution, capabilities, open_session
 from verifier.bounds import Layout, Linear, Propagation, backward
 from verifier.bounds.rounding import TINY, UNIT, down, gamma, up
@@ -97,7 +97,7 @@ class Nearest:
     point: Array | None
 
 
-def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
+def nearest(ball: MetricBall, lower: Array, upper: Array, rows: Cell, *, solver: str, time_limit: float | None) -> Nearest:
     """The point of ball and box nearest to the centre at which all rows are >= 0.
 
     The program is posed in d = (x - centre) / unit, unit the power of two next to the ball's radius, with rows scaled by powers of two:
@@ -114,57 +114,27 @@ def nearest(ball: Ball, lower: Array, upper: Array, rows: Cell, *, solver: str, 
     # of rounding errors, or of none at all); what underflows then is far below the TINY granted.
     largest = np.maximum(np.abs(rows.matrix).max(axis=1, initial=0.0), np.abs(offsets) / unit * 2.0**-30)
     scale = np.ldexp(1.0, -np.frexp(np.maximum(largest, 1e-200))[1])
-    program = _PROGRAMS[ball.norm](rows.matrix * scale[:, None], up(offsets * scale / unit + TINY), low, high)
-    solution = _run(program, solver, time_limit)
+    moves = ball.moves(low, high, unit)
+    solution = _run(_shortest(moves, rows.matrix * scale[:, None], up(offsets * scale / unit + TINY)), solver, time_limit)
     bound = max(solution.safe_bound, 0.0)
-    if ball.norm == 2:
+    if ball.power == 2:
         bound = nextafter(nextafter(sqrt(2.0 * bound), 0.0), 0.0)
-    point = None if solution.x is None else center + unit * _displacement(ball.norm, solution.x, n)
+    point = None if solution.x is None else center + unit * moves.displacement(solution.x, n)
     return Nearest(solution.proves_infeasible, nextafter(bound * unit, 0.0) if bound else 0.0, point)
 
 
-def _euclidean(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
-    """Minimise 1/2 d.d."""
-    count = len(low)
+def _shortest(moves: Moves, matrix: Array, offsets: Array) -> Program:
+    """The least cost of a displacement d with matrix d + offsets >= 0."""
+    block = matrix if moves.matrix is None else np.asarray((moves.matrix.T @ matrix.T).T)
+    row_lower, row_upper = -offsets, np.full(len(offsets), inf)
+    if moves.rows is not None:
+        wide = sparse.csr_matrix((len(offsets), len(moves.cost) - block.shape[1]))
+        block = sparse.csr_matrix(sparse.vstack([sparse.hstack([sparse.csr_matrix(block), wide]), moves.rows]))
+        row_lower, row_upper = np.concatenate([row_lower, moves.row_lower]), np.concatenate([row_upper, moves.row_upper])
+    quadratic = np.zeros(len(moves.cost)) if moves.quadratic is None else moves.quadratic
     return Program(
-        cost=np.zeros(count), quadratic=np.ones(count), matrix=matrix, row_lower=-offsets, row_upper=np.full(len(offsets), inf),
-        lower=low, upper=high,
+        cost=moves.cost, quadratic=quadratic, matrix=block, row_lower=row_lower, row_upper=row_upper, lower=moves.lower, upper=moves.upper
     )  # fmt: skip
-
-
-def _chebyshev(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
-    """Minimise t with -t <= d <= t, over (d, t)."""
-    count = len(low)
-    eye, ones, zeros = np.identity(count), np.ones((count, 1)), np.zeros((len(offsets), 1))
-    unbounded = np.full(count, inf)
-    return Program(
-        cost=np.append(np.zeros(count), 1.0),
-        matrix=sparse.csr_matrix(np.block([[matrix, zeros], [eye, -ones], [eye, ones]])),
-        row_lower=np.concatenate([-offsets, -unbounded, np.zeros(count)]),
-        row_upper=np.concatenate([np.full(len(offsets), inf), np.zeros(count), unbounded]),
-        lower=np.append(low, 0.0),
-        upper=np.append(high, max(float(np.maximum(-low, high).max(initial=0.0)), 0.0)),
-    )
-
-
-def _taxicab(matrix: Array, offsets: Array, low: Array, high: Array) -> Program:
-    """Minimise sum p + q with d = p - q, over (p, q) >= 0; the centre lies in the box, so low <= 0 <= high."""
-    count = len(low)
-    return Program(
-        cost=np.ones(2 * count),
-        matrix=np.hstack([matrix, -matrix]),
-        row_lower=-offsets,
-        row_upper=np.full(len(offsets), inf),
-        lower=np.zeros(2 * count),
-        upper=np.concatenate([np.maximum(high, 0.0), np.maximum(-low, 0.0)]),
-    )
-
-
-_PROGRAMS = {1: _taxicab, 2: _euclidean, inf: _chebyshev}
-
-
-def _displacement(norm: float, x: Array, n: int) -> Array:
-    return x[:n] - x[n:] if norm == 1 else x[:n]
 
 
 def _run(program: Program, solver: str, time_limit: float | None) -> Solution:

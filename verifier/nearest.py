@@ -13,7 +13,7 @@ from math import inf, isfinite
 import numpy as np
 
 from problems.maps import Array
-from problems.regions.ball import Ball
+from problems.regions.metric import MetricBall
 from verifier import leaf
 from verifier.bounds import Linear, Propagation
 from verifier.piecewise import PiecewiseQuestion
@@ -39,16 +39,16 @@ class Nearest(PiecewiseQuestion):
     may stop once the distance is proved to be at least this.
     """
 
-    ball: Ball = field(kw_only=True)
+    ball: MetricBall = field(kw_only=True)
     tolerance: float = 1e-6
     limit: float = inf
     enough: float = inf
     solver: str = "auto"
     envelope: Array | None = None
     root_parameter: float = -inf
-    _balls: dict[float, Ball] = field(default_factory=dict)
+    _balls: dict[float, MetricBall] = field(default_factory=dict)
 
-    def region(self, target: int, parameter: float) -> Ball:
+    def region(self, target: int, parameter: float) -> MetricBall:
         radius = min(-parameter, self.limit, self.ball.radius)
         ball = self._balls.get(radius)
         if ball is None:
@@ -82,11 +82,8 @@ class Nearest(PiecewiseQuestion):
 
     def judge(self, points: Array, parameter: float) -> Witness | None:
         """The nearest point (n,) among points (B, n), moved a little outwards, that is certainly misclassified and beats the parameter."""
-        center = self.ball.center
         steps = STEPS if self.envelope is None else np.concatenate([STEPS, LARGER_STEPS])
-        tried = center + (points[:, None, :] - center) * (1.0 + steps)[None, :, None]
-        lower, upper = self.ball.limits.inner
-        tried = np.clip(tried.reshape(-1, len(center)), lower, upper)
+        tried = self.ball.outward(points, steps)
         lowers, uppers = enclose(self.network, tried)
         rows = np.concatenate([target.rows for target in self.targets])
         offsets = self.certain_offsets

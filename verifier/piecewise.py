@@ -272,6 +272,7 @@ class PiecewiseQuestion(Question):
             chosen = int(scores[i].argmax()) if open_neurons[i] else -1
             node.hints["neuron"] = chosen
             node.hints["layer"] = int(layer_of[chosen]) if chosen >= 0 else 0
+            node.hints["score"] = float(scores[i].max(initial=0.0)) if chosen >= 0 else 0.0
             node.hints["slopes"] = result.slopes[i].astype(np.float32)
             if result.multipliers.shape[2]:
                 node.hints["multipliers"] = result.multipliers[i].astype(np.float32)

@@ -23,6 +23,7 @@ from problems.network import Network
 from problems.regions.ball import Ball, exponent
 from problems.regions.base import Region
 from problems.regions.box import Box
+from problems.regions.metric import MetricBall
 from verifier import options
 from verifier.bounds.rounding import up
 from verifier.bracket import Bracket, Status
@@ -102,18 +103,38 @@ def radius(
     executor: Executor | str | None = None,
     restarts: int = 10,
     resume: str | Path | None = None,
+    ground: str = "l1",
+    pixels: str = "simplex",
+    configuration: str = "complete-feasible",
+    reference: Array | None = None,
 ) -> Iterator[Radius]:
     """Radii of the samples, one `Radius` each, in order of completion.
 
-    norm: 1, 2 or inf; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds per sample;
-    tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
+    norm: 1, 2, inf or "wasserstein"; region: a Box, or None for the data's own domain (R^n where it has none); timeout in seconds
+    per sample; tolerance relative; skip: sample numbers not asked for; executor: where samples are solved (anything that follows
     concurrent.futures.Executor, or "dask://HOST:PORT"), default `workers` processes. A sample already misclassified has radius 0; where no
     misclassified point exists the radius is inf and the status EMPTY. resume: a file that keeps radii and searches as they go, and that
     the same call goes on from. Raises InputError on bad input, StoreError where that file cannot be used.
+
+    norm "wasserstein": distances between images of mass 1, with ground, pixels, configuration and reference as described by
+    `verifier.transport.radii.radii`; no region applies, semantics are real, and nothing is resumed.
     """
     options.check(
         timeout=timeout, memory=memory, workers=workers, solver=solver, tolerance=tolerance, seed=seed, semantics=semantics
     )  # fmt: skip
+    if norm == "wasserstein":
+        from verifier.transport.radii import radii as transported
+
+        for name, given in (("region", region is not None), ("semantics", semantics != "real"), ("resume", resume is not None)):
+            if given:
+                raise InputError(name, "does not go with the norm wasserstein.", "Leave it out: mass is kept, and radii are real.")
+        with opened(executor) as pool:
+            yield from transported(
+                network, data, ground=ground, pixels=pixels, configuration=configuration, reference=reference, samples=samples,
+                timeout=timeout, memory=memory, workers=workers, device=device, solver=solver, tolerance=tolerance, seed=seed, skip=skip,
+                executor=pool,
+            )  # fmt: skip
+        return
     setting, chosen = prepare(
         network, data, norm=norm, region=region, samples=samples, memory=memory, solver=solver, tolerance=tolerance, semantics=semantics
     )
@@ -246,7 +267,7 @@ def _solve(setting: Setting, task: Task, interrupt: Any, checkpoint: Checkpoint 
             search.restore(state)
             stage, state = state["extra"][-1], None
         extra = (limit, proved, attacked, dict(stats), stage)
-        status = _answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
+        status = answered(search, posed, budget, stage, None if checkpoint is None else partial(checkpoint.keep, extra=extra))
         for name in stats:
             stats[name] += getattr(search, name)
         if search.witness is not None and limit < -search.lower and status.finished:
@@ -319,7 +340,7 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     return search
 
 
-def _answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
+def answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
     """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
     status: Status | None = search.run(budget, keep, most=QUICK_PIECES)
     if status is Status.TIMED_OUT and not budget.exceeded():
@@ -350,6 +371,6 @@ def _bounded(box: Box) -> bool:
     return bool(np.isfinite(box.lower).all() and np.isfinite(box.upper).all())
 
 
-def _farthest(ball: Ball) -> Array:
+def _farthest(ball: MetricBall) -> Array:
     lower, upper = ball.limits.lower, ball.limits.upper
     return np.where(upper - ball.center > ball.center - lower, upper, lower)

@@ -13,7 +13,9 @@ from problems.maps import Dense
 from problems.network import sequential
 from problems.regions.ball import Ball
 from problems.regions.box import Box
+from problems.regions.transport import TransportBall
 from problems.specification import robustness
+from problems.transport.grid import Grid
 from verifier.enumeration.count import ready
 from verifier.recession.tightness import tightness
 from verifier.robustness import verify
@@ -30,6 +32,9 @@ def main() -> None:
         ball = Ball(np.full(2, 0.5), 0.25, norm, box)
         ball.support(ones)
         ball.closest(ones, -np.ones((1, 1)))
+    image = TransportBall(np.full(4, 0.25), 0.25, Grid(1, 2, 2))
+    image.support(np.ones((1, 1, 4)))
+    image.closest(np.ones((1, 1, 4)), -np.ones((1, 1)))
     generator = np.random.default_rng(0)
     layers = [Dense(generator.standard_normal(shape)) for shape in ((6, 2), (6, 6), (2, 6))]
     network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])

@@ -12,8 +12,9 @@ import scipy.sparse as sparse
 
 from problems.errors import RegionError
 from problems.exact import integers
-from problems.regions.base import Array, Cone, Lift, Recession, Region
+from problems.regions.base import Array, Cone, Lift, Recession
 from problems.regions.box import Box, coefficients, intersect, mark, one_row, outputs, point_values, points, vector
+from problems.regions.metric import MetricBall, Moves, shifted
 from problems.rounding import UNIT, root_down, root_up, round_down, round_up, sum_down, sum_up
 
 _NORMS: dict[object, float] = {1: 1, 2: 2, inf: inf, "1": 1, "2": 2, "inf": inf, "l1": 1, "l2": 2, "linf": inf}
@@ -28,7 +29,7 @@ def exponent(norm: object, place: str = "norm") -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Ball(Region):
+class Ball(MetricBall):
     """{x in box : ||x - center||_norm <= radius}: center (n,) float64 in the box, radius >= 0 (may be inf), norm 1, 2 or inf.
 
     Without a box it is the ball in R^n. Center and radius are taken as exact numbers. Raises RegionError for NaN, a negative
@@ -40,7 +41,7 @@ class Ball(Region):
     norm: float
     box: Box | None = None
     dimension: int = field(init=False)
-    limits: Box = field(init=False)  # the box, or the whole space
+    _limits: Box = field(init=False)
 
     def __post_init__(self) -> None:
         center = vector(self.center, "the ball's center")
@@ -61,11 +62,16 @@ class Ball(Region):
                 f"coordinate {_outside(limits, center)} lies outside the box.",
                 "Widen the box, or clip the data to it first.",
             )
-        for name, value in (("center", center), ("norm", norm), ("radius", radius), ("dimension", len(center)), ("limits", limits)):
+        for name, value in (("center", center), ("norm", norm), ("radius", radius), ("dimension", len(center)), ("_limits", limits)):
             object.__setattr__(self, name, value)
 
     @property
-    def power(self) -> int:
+    def limits(self) -> Box:
+        """The box, or the whole space."""
+        return self._limits
+
+    @property
+    def power(self) -> int:  # type: ignore[override]
         """2 for the l2 norm, whose square is rational; else 1."""
         return 2 if self.norm == 2 else 1
 
@@ -77,6 +83,10 @@ class Ball(Region):
     def with_radius(self, radius: float) -> "Ball":
         """The same ball with another radius."""
         return replace(self, radius=radius)
+
+    @property
+    def is_box(self) -> bool:
+        return self.norm == inf or self.radius == inf
 
     def bounding_box(self) -> tuple[Array, Array]:
         return self._bounds
@@ -192,6 +202,29 @@ class Ball(Region):
         from problems.regions.projection import project
 
         return project(self, points(x, self.dimension))
+
+    def outward(self, x: Array, steps: Array) -> Array:
+        """See MetricBall.outward; within the box."""
+        lower, upper = self.limits.inner
+        return np.clip(shifted(self.center, x, steps), lower, upper)
+
+    def moves(self, low: Array, high: Array, unit: float) -> Moves:
+        """See MetricBall.moves. l2: d itself, squared; linf: (d, t) with -t <= d <= t; l1: d = p - q over (p, q) >= 0."""
+        n, eye = self.dimension, sparse.identity(self.dimension, format="csr")
+        if self.norm == 2:
+            return Moves(low, high, np.zeros(n), quadratic=np.ones(n))
+        if self.norm == 1:
+            upper = np.concatenate([np.maximum(high, 0.0), np.maximum(-low, 0.0)])
+            return Moves(np.zeros(2 * n), upper, np.ones(2 * n), matrix=sparse.hstack([eye, -eye]).tocsr())
+        ones, unbounded = np.ones((n, 1)), np.full(n, inf)
+        return Moves(
+            np.append(low, 0.0),
+            np.append(high, max(float(np.maximum(-low, high).max(initial=0.0)), 0.0)),
+            np.append(np.zeros(n), 1.0),
+            rows=sparse.csr_matrix(sparse.vstack([sparse.hstack([eye, -ones]), sparse.hstack([eye, ones])])),
+            row_lower=np.concatenate([-unbounded, np.zeros(n)]),
+            row_upper=np.concatenate([np.zeros(n), unbounded]),
+        )
 
     def recession(self) -> Recession:
         return self.limits.recession() if self.radius == inf else super().recession()

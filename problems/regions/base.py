@@ -71,6 +71,11 @@ class Region(ABC):
 
     dimension: int
 
+    @property
+    def is_box(self) -> bool:
+        """Whether the region is its bounding box, so that intervals bound linear functions as well as `support` does."""
+        return False
+
     @abstractmethod
     def bounding_box(self) -> tuple[Array, Array]:
         """(lower (n,), upper (n,)): a box that contains the region; entries may be infinite."""

@@ -67,6 +67,10 @@ class Box(Region):
         """R^dimension."""
         return cls(np.full(dimension, -np.inf), np.full(dimension, np.inf))
 
+    @property
+    def is_box(self) -> bool:
+        return True
+
     def bounding_box(self) -> tuple[Array, Array]:
         return self.lower, self.upper
 

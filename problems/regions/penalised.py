@@ -22,6 +22,7 @@ from problems.regions.compiled import search, strict
 from problems.regions.duality import ITERATIONS, SMALLEST, Array, _split_value, absolute_error, dual_norm, place, relative_error, scale_row
 from problems.regions.euclidean import _split as euclidean_split
 from problems.regions.taxicab import _split as taxicab_split
+from problems.regions.taxicab import critical_key
 from problems.rounding import UNIT
 
 HALVINGS = 64
@@ -95,6 +96,9 @@ def _taxicab(c: Array, row: Array, scale: float, rate: float, power: int, low: A
                 multiplier = middle
             else:
                 below = middle
+        room = _rooms(row, low, high, multiplier)
+        if room == _rooms(row, low, high, below):  # no key lies in between: the root itself, however small
+            multiplier = min(max(2.0 * rate * scale * (start + room), below), multiplier)
     rest = max(multiplier / (2.0 * rate * scale) - start - _rooms(row, low, high, multiplier), 0.0) if power == 2 else 0.0
     taxicab_split(c, rate if power == 1 else multiplier / scale, low, high, g)
     for i in range(row.shape[0]):
@@ -138,10 +142,10 @@ def _step(row: Array, rate: float, low: Array, high: Array) -> float:
     above = np.inf
     for _ in range(ITERATIONS):
         fixed, free = _clamped(row, low, high, t)
-        left = rate * rate - free
+        left = rate - free / rate  # squares of the rate could overflow
         if inside and fixed == 0.0 and left >= 0.0:
             return least
-        target = np.sqrt(fixed / left) if left > 0.0 else np.inf
+        target = np.sqrt(fixed / rate) / np.sqrt(left) if left > 0.0 else np.inf
         if abs(target - t) <= 1e-12 * t:
             return target
         if target > t:
@@ -171,7 +175,45 @@ def _slope(row: Array, low: Array, high: Array, t: float) -> float:
 
 
 @strict
-def _chebyshev(c: Array, row: Array, scale: float, rate: float, power: int, low: Array, high: Array, g: Array, d: Array) -> None:
+def _chebyshev_length(
+    row: Array, price: float, power: int, low: Array, high: Array, start: float, keys: Array, weights: Array
+) -> tuple[float, float]:
+    """(below, t): t >= start is the least from which on the slope is at most the price (power 1) or 2 price t (power 2), below just
+    before it. Beyond 1e300 there is none.
+    """
+    if _slope(row, low, high, start) <= (price if power == 1 else 2.0 * price * start):
+        return start, start
+    largest = 0.0
+    for i in range(row.shape[0]):
+        side = high[i] if row[i] > 0.0 else -low[i]
+        moves = side > start and row[i] != 0.0
+        keys[i] = side if moves else 0.0
+        weights[i] = abs(row[i]) if moves else 0.0
+        largest = max(largest, keys[i])
+    if power == 1 and largest < np.inf:  # the sides are the only places where the slope falls: a weighted selection
+        t = max(critical_key(keys, weights, price)[0], start)
+        return t * (1.0 - 1e-15), t
+    below = start
+    t = largest if largest < np.inf else max(start, 1.0)
+    while t < 1e300 and _slope(row, low, high, t) > (price if power == 1 else 2.0 * price * t):
+        below = t
+        t = 4.0 * t
+    for _ in range(HALVINGS):
+        middle = 0.5 * (below + t)
+        if _slope(row, low, high, middle) > (price if power == 1 else 2.0 * price * middle):
+            below = middle
+        else:
+            t = middle
+    slope = _slope(row, low, high, t)
+    if power == 2 and slope == _slope(row, low, high, below):  # no side lies in between: the root itself, however small
+        t = min(max(slope / (2.0 * price), below), t)
+    return below, t
+
+
+@strict
+def _chebyshev(
+    c: Array, row: Array, scale: float, rate: float, power: int, low: Array, high: Array, g: Array, d: Array, keys: Array, weights: Array
+) -> None:
     """g and d for linf."""
     n = row.shape[0]
     start = 0.0
@@ -181,19 +223,7 @@ def _chebyshev(c: Array, row: Array, scale: float, rate: float, power: int, low:
             start = max(low[i], -high[i])
             nearest = i
     price = rate * scale
-    below = start
-    t = start
-    if _slope(row, low, high, start) > (price if power == 1 else 2.0 * price * start):
-        t = max(start, 2.0**-500)
-        while t < 1e300 and _slope(row, low, high, t) > (price if power == 1 else 2.0 * price * t):
-            below = t
-            t = 4.0 * t
-        for _ in range(HALVINGS):
-            middle = 0.5 * (below + t)
-            if _slope(row, low, high, middle) > (price if power == 1 else 2.0 * price * middle):
-                below = middle
-            else:
-                t = middle
+    below, t = _chebyshev_length(row, price, power, low, high, start, keys, weights)
     allowed = price if power == 1 else 2.0 * price * t
     within = 0.0
     for i in range(n):
@@ -232,6 +262,8 @@ def maximise(
     terms = np.empty(2 * n)
     g = np.empty(n)
     d = np.empty(n)
+    keys = np.empty(n)
+    weights = np.empty(n)
     for b in range(nodes):
         node = b if lower.shape[0] > 1 else 0
         for s in range(rows):
@@ -252,7 +284,7 @@ def maximise(
                 t = _step(row, rate * scale, low[node], high[node]) if power == 1 else 1.0 / (2.0 * rate * scale)
                 euclidean_split(full, scale, low[node], high[node], t, g, d)
             else:
-                _chebyshev(full, row, scale, rate, power, low[node], high[node], g, d)
+                _chebyshev(full, row, scale, rate, power, low[node], high[node], g, d, keys, weights)
             if power == 1:
                 _shrink(full, g, lower[node], upper[node], rate, dual, terms)
             place(center, d, lower[node], upper[node], point[b, s])

@@ -1,5 +1,6 @@
 """Networks and numbers that the tests of attacks share."""
 
+from fractions import Fraction
 from itertools import pairwise
 from math import inf
 
@@ -7,10 +8,17 @@ import numpy as np
 import scipy.sparse as sparse
 import torch
 
+from problems.data import Dataset
 from problems.maps import Conv, Dense, Sparse
 from problems.network import Affine, Input, Network, Relu, sequential
+from problems.regions.ball import Ball
+from problems.regions.base import Region
+from verifier.attacks.mixture import Mixture
+from verifier.attacks.witness import exact_margin
 
 Array = np.ndarray
+POINTWISE = ("pgd", "apgd")
+DISTRIBUTIONAL = ("wda", "wda++", "w-pgd")
 NORMS = (1, 2, inf)
 DUAL = {1: inf, 2: 2, inf: 1}
 
@@ -45,3 +53,27 @@ def tensor(values: object) -> torch.Tensor:
 
 SMALL = random_network(np.random.default_rng(9), 3, 4, 2)
 BOX = (np.zeros(3), np.ones(3))
+
+
+def check_mixture(mixture: Mixture, network: Network, data: Dataset, norm: float, order: float, epsilon: float, region: Region) -> None:
+    """Everything that a mixture promises, from the definitions, in exact arithmetic."""
+    assert mixture.order == order
+    masses = [Fraction(0)] * len(data)
+    cost = wrong = Fraction(0)
+    atoms = zip(mixture.samples, mixture.points, mixture.weights, mixture.distances, mixture.margins, strict=True)
+    for sample, point, weight, distance, bound in atoms:
+        assert region.contains(point)
+        assert Ball(data.x[sample], distance, norm).contains(point)
+        margin = exact_margin(network, point, int(data.y[sample]))
+        assert Fraction(bound) <= margin
+        assert weight > 0
+        masses[sample] += Fraction(weight)
+        wrong += Fraction(weight) * (margin >= 0) / len(data)
+        exact = Ball(data.x[sample], inf, norm).distance_exact(point)  # squared for norm 2
+        moved = exact if (norm, order) == (2, 2) else Fraction(distance) ** int(order) if order < inf else Fraction(distance)
+        cost = max(cost, moved) if order == inf else cost + Fraction(weight) * moved / len(data)
+    assert set(masses) == {1}
+    assert cost <= (Fraction(epsilon) if order == inf else Fraction(epsilon) ** int(order))
+    assert cost <= mixture.cost
+    assert Fraction(mixture.accuracy) >= 1 - wrong
+    assert abs(mixture.accuracy - float(1 - wrong)) < 1e-12

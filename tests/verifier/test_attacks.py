@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import inf
 from time import monotonic
 
@@ -14,14 +15,18 @@ from problems.data import Dataset, load
 from problems.errors import DataError, InputError
 from problems.exact import evaluate
 from problems.maps import Dense
-from problems.network import sequential
+from problems.network import Network, sequential
+from problems.readers import load as load_network
 from problems.regions.ball import Ball
 from problems.regions.base import Region
 from problems.regions.box import Box
-from tests.verifier.attack_cases import NORMS, SMALL
+from tests.verifier.attack_cases import DISTRIBUTIONAL, NORMS, POINTWISE, SMALL, check_mixture
 from verifier.attacks.attack import METHODS
+from verifier.attacks.base import AttackReport
 from verifier.attacks.radius import nearest
 from verifier.attacks.witness import distance_up, exact_margin
+from verifier.bracket import Status
+from verifier.distributional.knapsack import worst_case_error
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Case:
     norm: float
     epsilon: float
     region: Region | None = None
+    order: float | None = None
 
 
 REGIONS: tuple[Region | None, ...] = (
@@ -44,17 +50,46 @@ CASES = [
     Case(method, norm, epsilon, region)
     for method in METHODS
     for norm, epsilon in ((1, 1.1), (2, 0.6), (inf, 0.1))
-    for region in (REGIONS if norm == 2 else REGIONS[:1])
+    for order in (None,) + ((inf,) if method in DISTRIBUTIONAL else ()) + ((2,) if method in ("wda", "wda++") else ())
+    for region in (REGIONS if norm == 2 and order is None else REGIONS[:1])
+    if order is None or norm != 1
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method}-{case.norm}-{type(case.region).__name__}")
-def test_every_attack_keeps_its_word(case: Case) -> None:
-    from problems.readers import load as load_network
+@cache
+def digits() -> tuple[Network, Dataset]:
+    return load_network("digits-16x2"), load("digits:test").select("10:30")
 
-    network, data = load_network("digits-16x2"), load("digits:test").select("10:30")
-    options = {"method": case.method, "norm": case.norm, "epsilon": case.epsilon, "region": case.region, "restarts": 2, "steps": 20}
+
+@cache
+def distances(norm: float, place: int) -> np.ndarray:
+    """What the radius attack finds in REGIONS[place]."""
+    network, data = digits()
+    box = REGIONS[place] or data.domain
+    assert isinstance(box, Box)
+    return nearest(network, data.x, data.y, norm=norm, box=box)[1]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method}-{case.order}-{case.norm}-{type(case.region).__name__}")
+def test_every_attack_keeps_its_word(case: Case) -> None:
+    network, data = digits()
+    options = {"method": case.method, "norm": case.norm, "epsilon": case.epsilon, "region": case.region, "order": case.order}
+    options |= {"restarts": 2, "steps": 20}
     report = verifier.attack(network, data, **options)
+    assert [row.sample for row in report.rows] == list(range(10, 30))
+    assert [row.label for row in report.rows] == data.y.tolist()
+    assert str(case.epsilon) in report.threat_model
+    assert report.judged_by.startswith("proof")
+    wrong = network.forward(data.x).argmax(axis=1) != data.y
+    assert all(row.success and row.distance == 0 for row, already in zip(report.rows, wrong, strict=True) if already)
+    again = verifier.attack(network, data, **options)
+    assert again.rows == report.rows
+    assert np.array_equal(again.points, report.points)
+    (check_pointwise if case.method in POINTWISE else check_distributional)(case, report)
+
+
+def check_pointwise(case: Case, report: AttackReport) -> None:
+    network, data = digits()
     region = data.domain if case.region is None else case.region
     assert [row.sample for row in report.rows] == list(range(10, 30))
     assert [row.label for row in report.rows] == data.y.tolist()
@@ -70,17 +105,36 @@ def test_every_attack_keeps_its_word(case: Case) -> None:
     assert report.accuracy == pytest.approx(1 - len(successes) / 20)
     assert report.budget_used == pytest.approx(sum(row.distance for row in successes) / 20)
     assert "point-wise" in report.threat_model
-    assert str(case.epsilon) in report.threat_model
-    wrong = network.forward(data.x).argmax(axis=1) != data.y
-    assert all(row.success and row.distance == 0 for row, already in zip(report.rows, wrong, strict=True) if already)
-    again = verifier.attack(network, data, **options)
-    assert again.rows == report.rows
-    assert np.array_equal(again.points, report.points)
+    assert report.mixture is None
     # As strong as it is honest: it finds what the radius attack finds within the same ball, but for a few samples.
     if isinstance(region, Box):
-        _, distances = nearest(network, data.x, data.y, norm=case.norm, box=region)
-        assert len(successes) >= (distances <= case.epsilon).sum() - 2
+        assert len(successes) >= (distances(case.norm, REGIONS.index(case.region)) <= case.epsilon).sum() - 2
         assert len(successes) >= 3
+
+
+def check_distributional(case: Case, report: AttackReport) -> None:
+    network, data = digits()
+    mixture = report.mixture
+    assert mixture is not None
+    order = case.order or {"w-pgd": 2}.get(case.method, 1)
+    assert f"Omega_{order:g}({case.epsilon})" in report.threat_model
+    check_mixture(mixture, network, data, case.norm, order, case.epsilon, data.domain if case.region is None else case.region)
+    assert report.accuracy == mixture.accuracy
+    assert report.budget_used == min(mixture.distance, case.epsilon)
+    for place, row in enumerate(report.rows):
+        atoms = mixture.samples == place
+        mine = atoms & (mixture.points == report.points[place]).all(axis=1)
+        assert row.weight in mixture.weights[mine]
+        assert row.margin in mixture.margins[mine]
+        assert row.distance in mixture.distances[mine]
+        assert row.flipped == mixture.weights[atoms & (mixture.margins >= 0)].sum()
+        assert row.success == (row.flipped > 0)
+    if case.method == "wda++" and not isinstance(case.region, Ball):
+        known = distances(case.norm, REGIONS.index(case.region))
+        assert 1 - report.accuracy >= worst_case_error(known, known, case.epsilon, order)[0] - 0.03
+    if case.method == "w-pgd":
+        assert len(mixture.samples) == 20
+    assert report.accuracy < 0.9
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -91,6 +145,10 @@ def test_every_attack_decides_linear_classifiers(method: str) -> None:
     data = Dataset(x, network.forward(x).argmax(axis=1))
     for norm in NORMS:
         _, radii = nearest(network, data.x, data.y, norm=norm)
+        if method in DISTRIBUTIONAL:
+            found = verifier.attack(network, data, method=method, norm=norm, epsilon=float(np.median(radii)), order=inf, restarts=1)
+            assert found.accuracy == pytest.approx((radii > np.median(radii)).mean(), abs=0.051)
+            continue
         for epsilon in np.quantile(radii, [0.3, 0.7]):
             report = verifier.attack(network, data, method=method, norm=norm, epsilon=float(epsilon))
             clear = np.abs(radii - epsilon) > 0.01 * epsilon
@@ -105,6 +163,7 @@ def test_every_attack_survives_epsilon_zero_and_no_time(method: str) -> None:
     begin = monotonic()
     report = verifier.attack("digits-16x2", "digits:test", method=method, norm=1, epsilon=1.0, restarts=10_000, timeout=0.3)
     assert monotonic() - begin < 5
+    assert report.status is Status.TIMED_OUT
     assert len(report.rows) == 400
     assert 0 < report.accuracy < 1
 
@@ -133,6 +192,21 @@ BAD: list[tuple[dict, type[InputError], str]] = [
     ({"timeout": float("nan")}, InputError, "timeout"),
     ({"timeout": "soon"}, InputError, "timeout"),
     ({"device": "abacus"}, InputError, "device"),
+    ({"loss": "ce"}, InputError, "loss"),
+    ({"method": "apgd", "loss": "zebra"}, InputError, "zebra"),
+    ({"method": "apgd", "loss": "redlr"}, InputError, "redlr"),
+    ({"method": "apgd", "order": 1}, InputError, "order"),
+    ({"method": "wda", "order": 3}, InputError, "order"),
+    ({"method": "w-pgd", "order": 1}, InputError, "order 1"),
+    ({"method": "wda", "copies": 0}, InputError, "copies"),
+    ({"method": "wda", "copies": 1.5}, InputError, "copies"),
+    ({"method": "wda", "points": 0}, InputError, "points"),
+    ({"method": "wda++", "copies": 2}, InputError, "copies"),
+    ({"method": "wda++", "allocation": "best"}, InputError, "allocation"),
+    ({"method": "wda", "allocation": "greedy"}, InputError, "allocation"),
+    ({"method": "wda++", "epsilon": float("nan")}, InputError, "epsilon"),
+    ({"method": "w-pgd", "data": Dataset(np.full((1, 64), 0.5), np.array([10]))}, DataError, "label"),
+    ({"method": "wda++", "data": Dataset(np.full((1, 63), 0.5), np.array([1]))}, DataError, "63"),
     ({"data": Dataset(np.full((1, 64), 0.5), np.array([10]))}, DataError, "label"),
     ({"data": Dataset(np.full((1, 63), 0.5), np.array([1]))}, DataError, "63"),
     ({"data": Dataset(np.full((1, 64), 1.5), np.array([1])), "region": Box(np.zeros(64), np.ones(64))}, DataError, "region"),

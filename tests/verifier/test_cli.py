@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,19 +217,30 @@ def test_losses_to_come(loss: str, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_attack(faked: Callable[[str, object], list[dict]], capsys: pytest.CaptureFixture) -> None:
-    rows = [
-        SimpleNamespace(sample=0, label=3, success=True, distance=0.05, margin=0.5),
-        SimpleNamespace(sample=1, label=2, success=False, distance=inf, margin=-1.0),
-    ]
-    calls = faked("attack", SimpleNamespace(rows=rows, accuracy=0.5, budget_used=0.025, threat_model="point-wise"))
+    from verifier.attacks.base import AttackReport, AttackRow
+    from verifier.attacks.shift import MixtureRow
+
+    rows = [AttackRow(0, 3, True, 0.05, 0.5), AttackRow(1, 2, False, inf, -1.0)]
+    report = AttackReport("pgd", tuple(rows), np.zeros((2, 64)), 0.5, 0.025, "point-wise")
+    calls = faked("attack", report)
     command = ["attack", "--method", "pgd", *QUESTION[1:], "--epsilon", "0.1", "--samples", "0:2"]
     assert main([*command, "--json"]) == 0
     *samples, last = answers(capsys)
     assert samples == [vars(rows[0]), vars(rows[1]) | {"distance": "inf"}]
-    assert last == {"accuracy": 0.5, "budget_used": 0.025, "threat_model": "point-wise"}
+    assert last == {
+        "accuracy": 0.5, "budget_used": 0.025, "threat_model": "point-wise", "judged_by": report.judged_by, "loss": "margin",
+        "status": "decided",
+    }  # fmt: skip
     assert (calls[0]["epsilon"], calls[0]["norm"], calls[0]["method"]) == (0.1, inf, "pgd")
     assert main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+    choices = ("--loss", "ce", "--copies", "3", "--order", "2", "--points", "4", "--allocation", "random")
+    calls = faked("attack", replace(report, rows=(MixtureRow(0, 3, True, 0.05, 0.5, 0.5, 0.25),), status=Status.INTERRUPTED))
+    assert main([*command, *choices]) == 0
+    assert [calls[0][name] for name in ("loss", "copies", "order", "points", "allocation")] == ["ce", 3, 2, 4, "random"]
+    captured = capsys.readouterr()
+    assert "0.25 of its mass" in captured.out
+    assert "ended early" in captured.err
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -248,9 +260,9 @@ def test_audit(complete: bool, faked: Callable[[str, object], list[dict]], capsy
     assert ("go on" in captured.err) is not complete
 
 
-def test_attacks_to_come(capsys: pytest.CaptureFixture) -> None:
-    assert main(["attack", "--method", "wda", *QUESTION[1:], "--epsilon", "0.1"]) == 2
-    assert "wda is not available" in capsys.readouterr().err
+def test_unknown_attacks(capsys: pytest.CaptureFixture) -> None:
+    assert main(["attack", "--method", "magic", *QUESTION[1:], "--epsilon", "0.1"]) == 2
+    assert "magic" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

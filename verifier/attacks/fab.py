@@ -1,5 +1,6 @@
 """Minimal perturbations by alternating linearisation and projection (FAB: Croce and Hein, ICML 2020), targeted and batched."""
 
+from collections.abc import Callable
 from time import monotonic
 
 import torch
@@ -24,13 +25,15 @@ def descend(
     retreat: float = 0.9,
     overshoot: float = 1.05,
     deadline: float | None = None,
+    also: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Near points at which the logit of `targets` reaches that of `labels`.
 
     origins, starts, lower, upper (B, n), labels, targets (B,). Returns (points (B, n), distances (B,)): float points with
     z_target >= z_label inside [lower, upper] and their distance from the origin in `norm`; inf where none was met.
     `overshoot` extrapolates past the linearised boundary, `retreat` scales the displacement after a success: with the paper's values
-    (the defaults) it explores, with values nearer to 1 it settles into a local minimum.
+    (the defaults) it explores, with values nearer to 1 it settles into a local minimum. `also` moves points (B, n) into a region that is no
+    box, approximately.
     """
     best, distances = starts, torch.full_like(origins[:, 0], float("inf"))
     points = starts
@@ -56,6 +59,8 @@ def descend(
         # A success is left at once: the next linearisation is taken nearer to the origin.
         moved = torch.where(better[:, None], origins + retreat * (moved - origins), moved)
         points = torch.maximum(torch.minimum(moved, upper), lower)
+        if also is not None:
+            points = torch.maximum(torch.minimum(also(points), upper), lower)
     return best, distances
 
 

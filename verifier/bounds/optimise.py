@@ -15,7 +15,6 @@ from verifier.bounds.crown import backward
 from verifier.bounds.linear import Concretise, Linear, Optimised
 from verifier.bounds.propagation import Layout, Propagation
 
-
 # (value (B, S), point (B, S, n), what node `start` is there (B, S, m)) -> the rows (B, S, m) of the next iterate.
 Steer = Callable[[Array, Array, Array], Array]
 
@@ -68,8 +67,8 @@ def optimise(
     """Minimise concretise(backward(rows)) over slopes in [0, 1] and multipliers >= 0 by Adam; iterations = 1 only evaluates.
 
     rows (B, S, m); signs (B, h) in {-1, 0, 1}: decided neurons; slopes and multipliers (B, S, h): where to start (from a parent).
-    stop(best value (B, S)) ends early. steer: the functional itself is one of several that serve, and chosen anew for every iterate; `concretise`
-    then knows what it was. Every iterate is sound, the best one per row is kept.
+    stop(best value (B, S)) ends early. steer: the functional itself is one of several that serve, and chosen anew for every iterate;
+    `concretise` then knows what it was. Every iterate is sound, the best one per row is kept.
     """
     layout = Layout.of(pieces.network, pieces.lines)
     shape = (*rows.shape[:2], layout.neurons)

@@ -37,8 +37,9 @@ def walk(
         assert isinstance(node, Relu)
         if known is not None:
             _tighten(pieces, node.parent, known[0][:, parts[index]], known[1][:, parts[index]])
-        if crown and pieces.lines and index > after:
-            _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, iterations))
+        if crown and index > after and (pieces.lines or not pieces.region.is_box):
+            steps = iterations if pieces.lines else 0  # before the first ReLU there is no slope to choose
+            _tighten(pieces, node.parent, *layer_bounds(pieces, node.parent, steps))
         lines = Lines.of(pieces.lowers[node.parent], pieces.uppers[node.parent])
         pieces.lines[index] = lines
         pieces.lowers.append(np.maximum(lines.lower, 0.0))

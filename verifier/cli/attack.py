@@ -1,19 +1,17 @@
 """The command `attack`."""
 
 from argparse import Namespace
+from dataclasses import asdict
 
 import verifier
 from problems.data import load
 from verifier.cli.common import network_of
 from verifier.cli.output import Output, at_most, plain
-from verifier.cli.parser import UsageError
 from verifier.cli.progress import waiting
 from verifier.cli.region import region_of
 
 
 def run(options: Namespace, output: Output) -> None:
-    if options.method != "pgd":
-        raise UsageError("--method", f"{options.method} is not available.", "The attack that is: pgd.")
     data = load(options.data).select(options.samples)
     with waiting("attacking"):
         report = verifier.attack(
@@ -28,11 +26,27 @@ def run(options: Namespace, output: Output) -> None:
             seed=options.seed,
             device=options.device,
             timeout=options.timeout,
+            loss=options.loss,
+            order=options.order,
+            copies=options.copies,
+            points=options.points,
+            allocation=options.allocation,
+            ground=options.ground,
+            pixels=options.pixels,
         )
-    names = ("sample", "label", "success", "distance", "margin")
     for row in report.rows:
         found = f"misclassified at distance {at_most(row.distance)}" if row.success else "no misclassified input found"
-        text = f"sample {row.sample}, label {row.label}: {found} (margin {plain(row.margin)!r})"
-        output.answer({name: getattr(row, name) for name in names}, text)
-    summary = {"accuracy": report.accuracy, "budget_used": report.budget_used, "threat_model": report.threat_model}
-    output.answer(summary, f"accuracy {report.accuracy!r} at most, budget used {report.budget_used!r}; threat model: {report.threat_model}")
+        flipped = getattr(row, "flipped", None)  # of distributional attacks
+        mass = f", {flipped:.4g} of its mass" if row.success and flipped is not None else ""
+        text = f"sample {row.sample}, label {row.label}: {found}{mass} (margin {plain(row.margin)!r})"
+        output.answer(asdict(row), text)
+    names = ("accuracy", "budget_used", "threat_model", "judged_by", "loss")
+    summary = {name: getattr(report, name) for name in names} | {"status": report.status.name.lower().replace("_", "-")}
+    what = "of the attacking distribution" if report.mixture is not None else "under this attack"
+    output.answer(
+        summary,
+        f"accuracy {what} {report.accuracy!r}, an upper bound of the worst; budget used {report.budget_used!r}; "
+        f"threat model: {report.threat_model}; judged by: {report.judged_by}",
+    )
+    if not report.status.finished:
+        output.message(f"The search ended early. {report.status}")

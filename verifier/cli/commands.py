@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace, output: Output) -> int:
     try:
         with _terminable():
-            import_module(f"verifier.cli.{options.command}").run(options, output)
+            import_module(f"verifier.cli.{options.command.replace('-', '_')}").run(options, output)
     except KeyboardInterrupt:
         output.message("Interrupted." if output.answers else "Interrupted before there was anything to report.")
     except BrokenPipeError:

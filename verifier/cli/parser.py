@@ -10,6 +10,7 @@ from verifier import __version__
 from verifier.search.budget import DEFAULT_MEMORY
 
 NORMS = {"1": 1.0, "2": 2.0, "inf": inf}
+WASSERSTEIN = "wasserstein"
 CAPABILITIES = (
     "onnx-opset-versions",
     "onnx-element-types",
@@ -101,6 +102,11 @@ def norm(text: str) -> float:
     return NORMS[text]
 
 
+def norm_of_images(text: str) -> float | str:
+    """A norm, or the Wasserstein distance of images."""
+    return text if text == WASSERSTEIN else norm(text)
+
+
 def build() -> Parser:
     """The parser of `tightcert`; `command` names the command that was given."""
     parser = Parser(prog="tightcert", description="Exact answers about piecewise-affine (ReLU) networks.")
@@ -114,6 +120,7 @@ def build() -> Parser:
     _cells(commands)
     _lipschitz(commands)
     _tightness(commands)
+    _optimal_risk(commands)
     _audit(commands)
     supports = commands.add_parser("supports", help="what is supported, as VNN-LIB 2.0 prescribes")
     supports.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -136,7 +143,8 @@ def _radius(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("radius", help="how far is the nearest misclassified input of each sample? (--timeout is per sample)")
     _network(parser)
     _data(parser)
-    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the distance")
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help="the norm of the distance")
+    _transport(parser)
     _region(parser)
     _resumable(parser, "radii and searches")
     _spreadable(parser)
@@ -160,14 +168,22 @@ def _dro(commands: argparse._SubParsersAction) -> None:
 
 
 def _attack(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, without proof")
-    parser.add_argument("--method", required=True, metavar="pgd", help="the attack; pgd is what there is")
+    parser = commands.add_parser("attack", help="search for misclassified inputs near each sample, or for a shift of all of them")
+    methods = "pgd, apgd (point-wise), wda, wda++, w-pgd (distributional), frank-wolfe, flow-gradient (Wasserstein distance of images)"
+    parser.add_argument("--method", required=True, metavar="NAME", help=f"the attack: {methods}")
     _network(parser)
     _data(parser)
-    parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the perturbation")
-    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help="the largest perturbation of a sample")
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help="the norm of the perturbation")
+    text = "the largest perturbation of a sample; of distributional attacks the Wasserstein distance"
+    parser.add_argument("--epsilon", type=not_negative, required=True, metavar="E", help=text)
     parser.add_argument("--steps", type=count, default=50, metavar="N", help="ascent steps (default 50)")
     parser.add_argument("--restarts", type=count, default=5, metavar="N", help="random starts (default 5)")
+    parser.add_argument("--loss", choices=("ce", "dlr", "redlr", "margin"), help="what to ascend (default dlr; w-pgd: redlr)")
+    parser.add_argument("--order", type=norm, metavar="1|2|inf", help="of the Wasserstein distance (default 1; w-pgd, 2 or inf: 2)")
+    parser.add_argument("--copies", type=count, metavar="K", help="wda: the weight 1/K moves, K^(1/p) times as far (default 2)")
+    parser.add_argument("--points", type=count, metavar="M", help="wda: over how many points that weight is spread (default 1)")
+    parser.add_argument("--allocation", choices=("greedy", "random"), help="wda++: whom the budget goes to (default greedy)")
+    _images(parser)
     _region(parser)
     _everywhere(parser)
 
@@ -208,6 +224,18 @@ def _tightness(commands: argparse._SubParsersAction) -> None:
     _everywhere(parser)
 
 
+def _optimal_risk(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("optimal-risk", help="how small can the adversarial risk of any classifier be between two classes?")
+    _data(parser)
+    parser.add_argument("--classes", type=classes, required=True, metavar="A,B", help="the two labels")
+    text = "what a perturbation is measured in; wasserstein moves the mass of normalised images, in pixels"
+    parser.add_argument("--norm", type=norm_of_images, required=True, metavar="1|2|inf|wasserstein", help=text)
+    parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="how far each sample may move")
+    text = "empirical: every sample weighs the same (default); equal: both classes do"
+    parser.add_argument("--priors", choices=("empirical", "equal"), default="empirical", help=text)
+    _everywhere(parser)
+
+
 def _audit(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("audit", help="the whole story of a network as one HTML report")
     _network(parser, default="digits-16x2")
@@ -230,6 +258,11 @@ def _data(parser: argparse.ArgumentParser, default: str | None = None, *, requir
     parser.add_argument("--samples", metavar="A:B", help="which rows (default all)")
 
 
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ground", choices=("l1", "l2"), help="wasserstein: the distance of pixels (default l1)")
+    parser.add_argument("--pixels", choices=("simplex", "image"), help="wasserstein: pixels stay >= 0, or in [0, 1] (default simplex)")
+
+
 def _region(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("region", "where inputs may lie; without one, [0,1] for digits and MNIST, all of R^n for a file")
     group.add_argument("--box", type=number, nargs=2, metavar=("LO", "HI"), help="every input in [LO, HI]")
@@ -240,6 +273,15 @@ def _region(parser: argparse.ArgumentParser) -> None:
         "--radius", type=not_negative, metavar="R", help="of the ball around --box-center, or around the one sample of --samples I"
     )
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
+
+
+def _transport(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("wasserstein", "distances between images of mass 1; without a region, for mass is kept")
+    group.add_argument("--ground", choices=("l1", "l2"), help="the distance of two pixels (default l1)")
+    group.add_argument("--pixels", choices=("simplex", "image"), help="pixels >= 0, or in [0, 1] (default simplex)")
+    names = ("vanilla", "feasible", "reference", "both", "complete-vanilla", "complete-reference", "complete-feasible")
+    group.add_argument("--picture", metavar="FILE", help="draw images, flows and radii to FILE.svg or .png")
+    group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
 
 
 def _spreadable(parser: argparse.ArgumentParser) -> None:

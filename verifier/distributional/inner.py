@@ -23,12 +23,15 @@ from verifier.bounds import Condensed
 from verifier.bounds.interval import affine_interval
 from verifier.bounds.rounding import UNIT, up
 from verifier.bracket import Status
+from verifier.distributional import inner_kept as kept
+from verifier.distributional.cross_entropy import CrossEntropyWithin, PenalisedCrossEntropy
 from verifier.distributional.inner_ascent import climb
+from verifier.distributional.inner_kept import Begun
 from verifier.distributional.inner_points import Points
 from verifier.distributional.inner_question import Inner as Question
 from verifier.distributional.inner_question import Penalised, Within
 from verifier.distributional.inner_region import bounded, posed
-from verifier.distributional.losses import Loss
+from verifier.distributional.losses import CrossEntropy, Loss
 from verifier.piecewise import REFRESH_NEURONS, Target
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.search import Search
@@ -126,6 +129,9 @@ class _Maximisation:
         else:
             self.posed = bounded(whole, every, float(self.rates.min()), self.power, inf)
         ball = self.posed.ball
+        # A search that serves for any rate, and whose root is that of other samples.
+        self.shared = self.posed is whole and isinstance(setting.region, Box)
+        self.name = (task.label, ball.center.tobytes())
         self.points = Points(
             setting.network, setting.loss, task.label, setting.region, ball.center, ball.norm, self.power, self.rates, self.within
         )
@@ -141,8 +147,7 @@ class _Maximisation:
 
     def run(self) -> Status:
         self.points.add(np.asarray(self.task.starts, dtype=float).reshape(-1, self.posed.ball.dimension))
-        statuses = [self._within()] if self.within else [self._penalised()]
-        return statuses[0]
+        return self._within() if self.within else self._penalised()
 
     def _question(self, kind: type[Question], region: Region, position: int) -> Question:
         network = self.posed.network
@@ -160,33 +165,56 @@ class _Maximisation:
     # A price for the distance.
 
     def _penalised(self) -> Status:
-        question = self._question(Penalised, self.posed.ball.limits, 0)
-        shared = self.posed.ball.limits is self.setting.region
-        if shared and self.setting in _roots:
-            question.improve(0, _roots[self.setting])
-        search = Search(question, batch=BATCH)
+        begun = self._begun()
+        search, question = begun.search, begun.question
+        before = search.bounded
         worst = Status.CLOSED
         for position in range(len(self.rates)):
-            left = len(self.rates) - position
-            part = self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
-            status = self._at(search, question, position, part)
-            if shared and self.setting not in _roots and 0 in question.current:
-                _roots[self.setting] = question.model(0)
-            stop = self.budget.exceeded()
-            if not status.finished:
+            status = self._at(search, question, position, self._share(len(self.rates) - position))
+            stop = self.budget.exceeded() or (status if status is Status.INTERRUPTED else None)
+            if stop is not None or not status.finished:
                 worst = stop or status
             if stop is not None:
                 self._remaining(search, question, position + 1)
                 break
-        self.pieces = search.bounded
+        self.pieces = search.bounded - before
+        if self.shared and 0 in question.current:
+            _roots[self.setting] = question.model(0)
+            kept.keep(self.setting, self.name, begun)
         self._by_convexity()
+        return self._status(worst)
+
+    def _begun(self) -> Begun:
+        """The search of an earlier call for this sample, asked the new rates, or a new one."""
+        begun = kept.take(self.setting, self.name) if self.shared else None
+        if begun is not None:
+            earlier = begun.question.points
+            earlier.ask(self.rates)
+            earlier.add(np.stack(self.points.points))
+            self.points = earlier
+            return begun
+        question = self._question(PenalisedCrossEntropy if self._curved else Penalised, self.posed.ball.limits, 0)
+        if self.shared and self.setting in _roots:
+            question.improve(0, _roots[self.setting])
+        return Begun(Search(question, batch=BATCH), question)
+
+    @property
+    def _curved(self) -> bool:
+        return isinstance(self.setting.loss, CrossEntropy)
+
+    def _share(self, left: int) -> Budget:
+        """What one of so many rates may take of the time that is left."""
+        return self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
+
+    def _status(self, worst: Status) -> Status:
+        """How it ended, if the worst of the rates ended like this."""
         reached = self.upper - self.points.best <= self.tolerances + 1e-12 * np.abs(self.upper)
-        return Status.CLOSED if reached.all() else worst
+        return Status.CLOSED if reached.all() else (Status.UNDECIDED if worst.finished else worst)
 
     def _at(self, search: Search, question: Question, position: int, budget: Budget) -> Status:
         """Work at one rate; what is proved goes to `upper`."""
         question.tolerance = float(self.tolerances[position])
-        if position:
+        if search.started:
             search.retarget(position)
         try:
             self._climb(position)
@@ -199,7 +227,7 @@ class _Maximisation:
 
     def _climb(self, position: int) -> None:
         """Ascend from the sample, the best point so far, and (the first time) from what was given."""
-        starts = [self.points.points[int(self.points.which[position])], self.points.points[0]]
+        starts = [self._best(position), self.points.points[0]]
         if not position:
             starts.extend(np.asarray(self.task.starts, dtype=float).reshape(-1, self.posed.ball.dimension))
         climb(self.points, self.posed.ball, position, np.unique(np.stack(starts), axis=0))
@@ -228,35 +256,32 @@ class _Maximisation:
 
     def _within(self) -> Status:
         worst = Status.CLOSED
-        for number, position in enumerate(np.argsort(self.rates, kind="stable")):
-            left = len(self.rates) - number
-            part = self.budget if self.budget.timeout is None else self.budget.part(self.budget.remaining * min(GENEROUS / left, 1.0))
+        for number, position in enumerate(np.argsort(self.rates, kind="stable").tolist()):
             region = self.posed.ball.with_radius(float(self.rates[position]))
-            question = self._question(Within, region, int(position))
+            question = self._question(CrossEntropyWithin if self._curved else Within, region, position)
             question.ball = region
             search = Search(question, batch=BATCH)
             try:
-                climb(
-                    self.points,
-                    self.posed.ball,
-                    int(position),
-                    np.stack([self.points.points[int(self.points.which[position])], region.center]),
-                )
+                climb(self.points, self.posed.ball, position, np.stack([self._best(position), region.center]))
                 search.offer(question.known())
-                status = search.run(part)
+                status = search.run(self._share(len(self.rates) - number))
             finally:
                 self.pieces += search.bounded
                 if search.started:
                     self.upper[position] = min(self.upper[position], max(search.upper, self.at_sample))
-            if not status.finished:
-                worst = self.budget.exceeded() or status
-            if self.budget.exceeded() is not None:
+            stop = self.budget.exceeded() or (status if status is Status.INTERRUPTED else None)
+            if stop is not None or not status.finished:
+                worst = stop or status
+            if stop is not None:
                 break
         # A larger radius allows no less.
         order = np.argsort(-self.rates, kind="stable")
         self.upper[order] = np.minimum.accumulate(self.upper[order])
-        reached = self.upper - self.points.best <= self.tolerances + 1e-12 * np.abs(self.upper)
-        return Status.CLOSED if reached.all() else worst
+        return self._status(worst)
+
+    def _best(self, position: int) -> Array:
+        """The best point so far."""
+        return self.points.points[int(self.points.which[position])]
 
 
 # The bounds of all neurons on a region that samples share, by setting: found once per process.

@@ -68,7 +68,7 @@ class Program:
 
         linear: the target's function on the single piece of `pieces`.
         """
-        cell, row = leaf.sign_rows(pieces, node.signs), leaf.output_rows(linear)
+        cell, row = inner.rows_of(node, pieces), leaf.output_rows(linear)
         lower, upper = pieces.lower[0], pieces.upper[0]
         form = row.matrix, up(row.offsets)
         if self.rate is None:

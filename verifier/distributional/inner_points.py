@@ -40,6 +40,12 @@ class Points:
     best: Array = field(init=False)
     which: Array = field(init=False)
 
+    def ask(self, rates: Array) -> None:
+        """Ask for other rates from now on; points that are kept are worth what they are worth there."""
+        self.rates = rates
+        value = self.values(np.array(self.losses), np.array(self.costs))
+        self.best, self.which = value.max(axis=0), value.argmax(axis=0)
+
     def __post_init__(self) -> None:
         self.best = np.full(len(self.rates), -inf)
         self.which = np.zeros(len(self.rates), dtype=int)

@@ -15,6 +15,7 @@ import numpy as np
 
 from problems.maps import Array
 from problems.regions.ball import Ball
+from verifier import leaf
 from verifier.bounds import Concretise, Linear, Optimised, Propagation
 from verifier.bounds.jacobian import Jacobian, jacobian, masks_of
 from verifier.bounds.rounding import UNIT, up
@@ -52,6 +53,11 @@ class Inner(PiecewiseQuestion):
     def steep_enough(self, steepness: float) -> bool:
         """Whether a piece with this gradient-norm bound has to be looked at."""
         return True
+
+    @property
+    def asked(self) -> float:
+        """The rate."""
+        return float(self.points.rates[self.position])
 
     @property
     def target_value(self) -> float:
@@ -98,7 +104,7 @@ class Inner(PiecewiseQuestion):
         for i, node in enumerate(nodes):
             node.hints["forms"] = joined(earlier[i], result.linear.coefficients[i], constants[i])
             node.hints["steep"] = steep[i]
-            node.hints["rate"] = self.position
+            node.hints["rate"] = self.asked
         self._measure_steepness(nodes)
 
     def _measure_steepness(self, nodes: list[Node]) -> None:
@@ -149,7 +155,7 @@ class Inner(PiecewiseQuestion):
     # Splitting and closing.
 
     def branch(self, node: Node) -> list[Node]:
-        if node.hints["rate"] != self.position:
+        if node.hints["rate"] != self.asked:
             # Bounded for another rate: anew, before it is split. What is known of its neurons holds.
             node.hints["split"] = self.network.relus[-1] if self.network.relus else 0
             return [node]
@@ -177,6 +183,10 @@ class Inner(PiecewiseQuestion):
         witness = self.judge(np.stack(points)) if points else None
         return Closed(bound, stuck=not self.discards(bound, self.target_value)), witness
 
+    def rows_of(self, node: Node, pieces: Propagation) -> leaf.Cell:
+        """The rows that hold on a piece without open neurons."""
+        return leaf.sign_rows(pieces, node.signs)
+
     def program(self) -> Program:
         """The program of a piece without open neurons."""
         raise NotImplementedError
@@ -186,19 +196,16 @@ class Inner(PiecewiseQuestion):
 class Penalised(Inner):
     """sup of loss(x) - rate ||x - center||^power over the region, rate = points.rates[position]; retarget by position."""
 
-    @property
-    def rate(self) -> float:
-        return float(self.points.rates[self.position])
-
     def worth(self, coefficients: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-        return self.ball.penalised(coefficients, self.rate, self.points.power, lower, upper)
+        return self.ball.penalised(coefficients, self.asked, self.points.power, lower, upper)
 
     def steep_enough(self, steepness: float) -> bool:
-        return self.points.power != 1 or steepness > self.rate
+        return self.points.power != 1 or steepness > self.asked
 
     def _measure_steepness(self, nodes: list[Node]) -> None:
         open_nodes = [node for node in nodes if not self.discards(node.bound, -inf)]
-        if self.points.power != 1 or not open_nodes:
+        # The derivatives of a condensed network are those of the network only up to rounding, which nobody has bounded.
+        if self.points.power != 1 or not open_nodes or self.model_of(open_nodes[0]).network is not self.network:
             return
         first = open_nodes[0]
         known = first.known if first.known is not None else self.model_of(first).bounds
@@ -212,7 +219,7 @@ class Penalised(Inner):
             node.hints["steep"] = min(float(norm), node.hints["steep"])
 
     def program(self) -> Program:
-        return Program(self.ball, self.rate, self.points.power, self.solver)
+        return Program(self.ball, self.asked, self.points.power, self.solver)
 
 
 @dataclass(eq=False)

@@ -76,6 +76,11 @@ class Search:
     def open_pieces(self) -> int:
         return sum(len(lane) for lane in self._frontier.values()) + len(self._working) + sum(len(part) for part in self._lent.values())
 
+    @property
+    def pieces(self) -> int:
+        """All pieces there are, closed ones included where they are kept."""
+        return self.open_pieces + len(self._kept)
+
     def frontier(self) -> list[Node]:
         """The open pieces, in no particular order."""
         waiting = [node for lane in self._frontier.values() for _, _, node in lane]
