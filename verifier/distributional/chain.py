@@ -40,7 +40,9 @@ class Chain:
     reasons: tuple[str, ...] = ()
     moving_labels: bool = False
 
-    def lines(self, clean: tuple[float, float], epsilon: float, order: float) -> tuple[float | None, tuple[float | None, float | None] | None]:
+    def lines(
+        self, clean: tuple[float, float], epsilon: float, order: float
+    ) -> tuple[float | None, tuple[float | None, float | None] | None]:
         """(E + L eps, (E + kappa* eps, E + lambda_0 eps)), rounded outward; `clean` encloses E. kappa* bounds nothing for order > 1."""
         if self.moving_labels:
             return None, None
@@ -147,4 +149,3 @@ def _intervals(network: object, lower: Array, upper: Array) -> tuple[Array, Arra
         lowers.append(down(low))
         uppers.append(up(high))
     return lowers[-1], uppers[-1]
-

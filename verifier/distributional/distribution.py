@@ -47,7 +47,9 @@ class WorstDistribution:
         save(file, [self])
 
 
-def of_mixture(mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon: float, order: float, norm: float, loss: str) -> WorstDistribution:
+def of_mixture(
+    mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon: float, order: float, norm: float, loss: str
+) -> WorstDistribution:
     """The distribution that a mixture of witnesses stands for."""
     from problems.rounding import round_up
 
@@ -61,7 +63,9 @@ def of_mixture(mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon:
         cost = float(costs.max(initial=0.0))
         assert cost <= epsilon
     else:
-        spent = sum((Fraction(s) * Fraction(c) for s, c in zip(mixture.shares.tolist(), costs.tolist(), strict=True)), Fraction(0)) / len(fronts)
+        spent = sum((Fraction(s) * Fraction(c) for s, c in zip(mixture.shares.tolist(), costs.tolist(), strict=True)), Fraction(0)) / len(
+            fronts
+        )
         assert spent <= Fraction(epsilon) ** int(order), "a mixture costs more than its budget, please report this network"
         cost = round_up(spent)
     return WorstDistribution(

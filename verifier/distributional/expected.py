@@ -21,8 +21,8 @@ from problems import readers
 from problems.data import Dataset, load
 from problems.errors import InputError, RegionError
 from problems.regions import Ball, Box, Polytope
-from problems.regions.base import Region
 from problems.regions.ball import exponent
+from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
 from verifier.distributional import inner, whole_space
@@ -92,7 +92,7 @@ def _check_label_cost(label_cost: float | None, order: float) -> None:
         raise InputError("label cost", f"{label_cost!r} is not a cost.", "Give a finite number > 0, or none: labels then never move.")
     if order == 2:
         raise InputError(
-            "label cost", "is not available for order 2: (d + C)^2 = d^2 + 2 C d + C^2 penalises d twice, which no inner problem here does.",
+            "label cost", "is not available for order 2: (d + C)^2 = d^2 + 2 C d + C^2 penalises d twice, as no inner problem here does.",
             "Use order 1 or inf.",
         )  # fmt: skip
 
@@ -144,7 +144,9 @@ class _Run:
 
     def answer(self, workers: int, executor: Executor | None, store: Store | None) -> list[WorstCase]:
         status = Status.CLOSED
-        share = self.budget.part((1.0 - LINES_SHARE * self.wanted) * self.budget.remaining) if self.budget.timeout is not None else self.budget
+        share = (
+            self.budget.part((1.0 - LINES_SHARE * self.wanted) * self.budget.remaining) if self.budget.timeout is not None else self.budget
+        )
         try:
             self._attack()
             if not self.bounded:
@@ -248,13 +250,12 @@ class _Run:
             upper = max(min(upper, inf if lipschitz_bound is None else lipschitz_bound), mixture.value)
             closed = self.state.closed(mixture.value, upper)
             stopped = Status.UNDECIDED if status is Status.CLOSED else status
-            records.append(
-                WorstCase(
-                    epsilon, min(self.attack[place].value if self.attack else clean[0], mixture.value), mixture.value, upper,
-                    self.budget.elapsed, Status.CLOSED if closed else stopped, lipschitz_bound, slope_bounds, distribution, chain, clean,
-                    chain.reasons,
-                )  # fmt: skip
-            )
+            attack = min(self.attack[place].value if self.attack else clean[0], mixture.value)
+            record = WorstCase(
+                epsilon, attack, mixture.value, upper, self.budget.elapsed, Status.CLOSED if closed else stopped, lipschitz_bound,
+                slope_bounds, distribution, chain, clean, chain.reasons,
+            )  # fmt: skip
+            records.append(record)
         return records
 
 
@@ -286,7 +287,7 @@ def _timed(questions: list[tuple[float, Item, Task]], budget: Budget, workers: i
 
 
 class _Kept:
-    """Answers in the store: what was proved of a sample's suprema holds in every later call with the same network, loss, norm and region."""
+    """Answers in the store: what was proved of a sample's suprema holds in every later call with this network, loss, norm and region."""
 
     def __init__(self, state: Refinement, store: Store | None) -> None:
         self.store, self.numbers = store, dict.fromkeys(range(len(state.items)), 0)
@@ -298,10 +299,8 @@ class _Kept:
             self.names.append(f"{sha256(x.tobytes()).hexdigest()[:24]}/{item.label}/")
             for _, record in store.records(self.names[index]):
                 points, losses, costs = (np.array(record[name], dtype=np.float64) for name in ("points", "losses", "costs"))
-                result = Inner(
-                    index, np.array(record["upper"], dtype=np.float64), np.zeros(0), points.reshape(-1, len(x)), losses, costs, Status.CLOSED,
-                    0.0, 0,
-                )  # fmt: skip
+                upper = np.array(record["upper"], dtype=np.float64)
+                result = Inner(index, upper, np.zeros(0), points.reshape(-1, len(x)), losses, costs, Status.CLOSED, 0.0, 0)
                 state.absorb(item, np.array(record["rates"]), result)
                 self.numbers[index] += 1
 

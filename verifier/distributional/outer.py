@@ -72,7 +72,7 @@ class Front:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Which witnesses carry mass: samples (A,), picks (A,) among each sample's front, shares (A,) of its mass; the expected loss from below.
+    """Which witnesses carry mass: samples (A,), picks (A,) among their fronts, shares (A,) of their mass; expected loss, rounded down.
 
     rate: the price lam at which the budget ends; 0 where it is not used up.
     """
@@ -182,11 +182,9 @@ class Envelope:
         rates, values = rates[order], values[order]
         first = np.concatenate([[True], np.diff(rates) > 0])
         rates, values = rates[first], values[first]
-        if self.order == inf:  # the loss grows with the radius
-            values = np.minimum.accumulate(values[::-1])[::-1]
-        else:
-            values = np.minimum.accumulate(values)
-        self.rates, self.values = rates, values
+        # The loss grows with the radius, and phi falls with the rate.
+        grows = self.order == inf
+        self.rates, self.values = rates, np.minimum.accumulate(values[::-1])[::-1] if grows else np.minimum.accumulate(values)
         return news
 
     def at(self, rates: Array) -> Array:

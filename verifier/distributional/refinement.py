@@ -53,9 +53,7 @@ class Refinement:
             low[y], high[y] = loss.at_least(network, data.x, y), loss.at_most(network, data.x, y)
         own = data.y, np.arange(count)
         self.clean = nextafter(fsum(low[own]) / count, -inf), nextafter(fsum(high[own]) / count, inf)
-        self.fronts = [
-            Front(x, int(y), float(v), concave=self.order < inf) for x, y, v in zip(data.x, data.y, low[own], strict=True)
-        ]
+        self.fronts = [Front(x, int(y), float(v), concave=self.order < inf) for x, y, v in zip(data.x, data.y, low[own], strict=True)]
         self.items: list[Item] = []
         for i, mine in enumerate(data.y.tolist()):
             for y in [mine] if label_cost is None else [mine, *(k for k in labels if k != mine)]:
@@ -192,4 +190,3 @@ class Refinement:
             near = [g for (low, high), g in zip(intervals, goals, strict=True) if low <= rate <= high]
             allowed.append(min(near, default=min(goals)))
         return rates, allowed
-
