@@ -70,7 +70,7 @@ def test_brackets_are_distributions_below_and_duals_above(loss: str, norm: float
             best = np.mean([losses[i][distances[i] <= record.epsilon].max() for i in range(4)])
         else:
             assert worst.weights @ moved**order <= record.epsilon**order * (1 + 1e-9)
-            rates = np.geomspace(1e-3, 50, 300)
+            rates = np.append(np.geomspace(1e-3, 50, 300), 0.0)
             duals = [r * record.epsilon**order + np.mean((losses - r * distances**order).max(axis=1)) for r in rates]
             best = min(duals)
         assert worst.weights @ found == pytest.approx(record.lower, abs=1e-9)

@@ -13,7 +13,7 @@ piece's bound is at least the floor.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from verifier.bounds import Linear, Propagation, backward, optimise, upper_bound
 from verifier.bounds.jacobian import jacobian, masks_of
 from verifier.bounds.rounding import UNIT
 from verifier.distributional import cross_entropy_envelope as envelope
+from verifier.distributional.inner_ascent import backpropagated, climb
 from verifier.distributional.inner_question import Inner, Penalised, Within, joined, norms_of
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
@@ -34,6 +35,8 @@ PUSHED = 1
 PREFERRED = 0.1
 # And always while the cut promises less than this share of the gap.
 WORTH = 0.1
+# Ascents per batch of pieces, and where the first begin: half widths of boxes, as shares of the region's.
+CLIMBERS, REACHES = 2, (1.0, 0.3)
 # Programs per piece without open neurons, at most.
 PROGRAMS = 3
 
@@ -41,6 +44,41 @@ PROGRAMS = 3
 @dataclass(eq=False)
 class CrossEntropy(Inner):
     """What is the same for a price of the distance and within a radius."""
+
+    # Ranges cut finely where one rate has its maximum multiply all neurons that another rate has to decide there.
+    anew: ClassVar[bool] = True
+
+    def roots(self, budget: Budget) -> list[Node]:
+        self._ascend_everywhere()
+        return super().roots(budget)
+
+    def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
+        self.position = int(parameter)
+        self._ascend_everywhere()
+        return super().reconsider(pieces, parameter)
+
+    def _ascend_everywhere(self) -> None:
+        """Ascend from where each competitor's margin is largest by its gradient at the sample, and from all points found so far."""
+        center, box = self.ball.center, self.ball.limits
+        values = self.network.values(center[None])
+        rows = np.stack([target.rows[0] for target in self.targets])
+        slopes = backpropagated(self.network, [np.repeat(value, len(rows), axis=0) for value in values], rows)
+        starts = list(self.points.points)
+        for reach in REACHES:
+            reach = reach * (box.upper - box.lower)
+            low, high = np.maximum(center - reach, box.lower), np.minimum(center + reach, box.upper)
+            starts.extend(self.worth(slopes[None], low[None], high[None])[1][0])
+        climb(self.points, self.ball, self.position, np.stack(starts))
+
+    def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
+        """As for any loss, and an ascent from the best of the points."""
+        found = [node.hints.pop("point") for node in nodes if "point" in node.hints and node.bound > self.target_value]
+        if not found:
+            return None
+        before, points = self.target_value, self.points.drawn(np.stack(found), self.position)
+        worth = self.points.add(points)[:, self.position]
+        climb(self.points, self.ball, self.position, points[np.argsort(-worth)[:CLIMBERS]])
+        return self.known() if self.target_value > before else None
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)

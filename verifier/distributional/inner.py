@@ -170,6 +170,10 @@ class _Maximisation:
         before = search.bounded
         worst = Status.CLOSED
         for position in range(len(self.rates)):
+            if position and question.anew:
+                before -= search.bounded
+                search = Search(question, batch=BATCH)
+                begun = Begun(search, question)
             status = self._at(search, question, position, self._share(len(self.rates) - position))
             stop = self.budget.exceeded() or (status if status is Status.INTERRUPTED else None)
             if stop is not None or not status.finished:
@@ -186,7 +190,7 @@ class _Maximisation:
 
     def _begun(self) -> Begun:
         """The search of an earlier call for this sample, asked the new rates, or a new one."""
-        begun = kept.take(self.setting, self.name) if self.shared else None
+        begun = kept.take(self.setting, self.name) if self.shared and not self._curved else None
         if begun is not None:
             earlier = begun.question.points
             earlier.ask(self.rates)
@@ -216,6 +220,7 @@ class _Maximisation:
         question.tolerance = float(self.tolerances[position])
         if search.started:
             search.retarget(position)
+        question.position = position
         try:
             self._climb(position)
             search.offer(question.known())

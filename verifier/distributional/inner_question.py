@@ -36,6 +36,7 @@ class Inner(PiecewiseQuestion):
     """What both kinds share. position: which rate is asked about; tolerance: absolute; forced (h,): signs of all pieces, or None."""
 
     keeps: ClassVar[bool] = True
+    anew: ClassVar[bool] = False  # whether every rate begins with the region, rather than with the pieces of the rate before
     loss: Loss = field(kw_only=True)
     ball: Ball = field(kw_only=True)
     points: Points = field(kw_only=True)

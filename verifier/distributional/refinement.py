@@ -119,6 +119,8 @@ class Refinement:
     def brackets(self) -> tuple[list[Mixture], Array]:
         """(mixtures, upper ends (E,))."""
         mixtures = self.lowers()
+        if self.order < inf:  # where the lower model has its minima; what is proved elsewhere bounds the suprema there too
+            self.rates |= {max(mixture.rate, self.least) for mixture in mixtures if mixture.rate < inf}
         return mixtures, self._proved()
 
     def _proved(self) -> Array:
