@@ -46,7 +46,7 @@ class TightPart(Part):
         )  # fmt: skip
         plane_cells = plane_tight = 0
         try:
-            cells = cells_in_data_plane(network, dataset, free, self.norm, timeout=0.3 * seconds)
+            cells = cells_in_data_plane(network, dataset, free, self.norm, timeout=max(0.3 * seconds, 1.0))
             if cells is not None:
                 plane_cells, plane_tight = len(cells.tight), int(np.sum(cells.tight))
         except InputError:
