@@ -60,8 +60,7 @@ def run_parts(
         meant = budget * part.share / total
         due += meant
         store = session.of_part(ground.run(part.title, **part.question(ground)))
-        kept = store.get_record("record")
-        record = None if kept is None else decode(part.kind, kept)
+        record = _kept(part, store)
         if record is not None and (part.settled(record) or meant <= record.timeout):
             records.append(record)
             used += meant
@@ -87,3 +86,12 @@ def run_parts(
         if progress is not None:
             progress(part.title, 1, 1)
     return records, True, tuple(notes)
+
+
+def _kept(part: Part, store: Store) -> Any:
+    """What an earlier run left of the part; None if there is nothing, or nothing that this version reads."""
+    kept = store.get_record("record")
+    try:
+        return None if kept is None else decode(part.kind, kept)
+    except (TypeError, ValueError):
+        return None
