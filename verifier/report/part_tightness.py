@@ -72,4 +72,5 @@ class TightPart(Part):
             status=everywhere.status.name,
             seconds=time.monotonic() - start,
             timeout=meant,
+            lambda_0=None if everywhere.lambda_0 is None else ends(everywhere.lambda_0),
         )
