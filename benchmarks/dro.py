@@ -2,7 +2,7 @@
 
     python -m benchmarks.dro [--network digits-16x2] [--norm 1|2|inf] [--loss margin|cross-entropy] [--samples 0:100]
                              [--timeout 300] [--data digits:test] [--points 20] [--range LOW HIGH] [--lipschitz SECONDS]
-                             [--tolerance 0.01] [--workers N] [--output FILE.csv] [--plot FILE.png]
+                             [--tolerance 0.01] [--workers N] [--properties FOLDER] [--output FILE.csv] [--plot FILE.png]
 
 For each network (repeatable: a bundled name or a file), norm and loss, order 1: V(eps) at 20 radii, log-spaced in 1e-3..0.3 for norm inf,
 in 1e-2..2 for the others, within the time limit. One row per eps:
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.properties import samples_of
 from problems import readers
 from problems.data import Dataset, load
 from problems.regions import Box
@@ -170,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", metavar="NET", help="a bundled name or a file (default: the bundled ones)")
     parser.add_argument("--data", default="digits:test")
+    parser.add_argument("--properties", type=Path, metavar="FOLDER", help="take the images of a VNN-COMP folder's properties instead")
     parser.add_argument("--samples", default="0:100")
     parser.add_argument("--norm", action="append", choices=tuple(NORMS))
     parser.add_argument("--loss", action="append", choices=("margin", "cross-entropy"))
@@ -182,14 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args(arguments)
-    data = load(options.data).select(options.samples)
+    folder = options.properties
+    data = None if folder is not None else load(options.data).select(options.samples)
     written: list[Row] = []
     for network in options.network or BUNDLED:
         for norm in (NORMS[name] for name in options.norm or ("inf", "2")):
             for loss in options.loss or ("margin", "cross-entropy"):
                 epsilon = np.geomspace(*(options.range or RANGES[norm]), options.points).tolist()
-                rows = ask(network, data, loss, norm, epsilon, options)
-                print(f"{network}, {loss}, norm {norm:g}, {len(data)} samples: {rows[0].seconds:.0f} s")
+                samples = data if data is not None else samples_of(folder, Path(network).stem).select(options.samples)
+                rows = ask(network, samples, loss, norm, epsilon, options)
+                print(f"{network}, {loss}, norm {norm:g}, {len(samples)} samples: {rows[0].seconds:.0f} s")
                 print(f"E {rows[0].clean:.5f}, L in [{rows[0].lipschitz_lower:.3f}, {rows[0].lipschitz_upper:.3f}]")
                 print(HEADING)
                 print("\n".join(map(line_of, rows)), flush=True)

@@ -1,6 +1,7 @@
 """The lines beside V (T6): E + kappa* eps <= V(eps) <= E + lambda_0 eps <= E + L eps, for order 1; for orders above only the upper half.
 
-L is the Lipschitz constant of the loss for the labels present (for cross-entropy the largest of all pairs z_k - z_y, a bound of it), from `verifier.steepness`; kappa* the steepest slope at infinity, from
+L is the Lipschitz constant of the loss for the labels present, from `verifier.steepness` (for cross-entropy that of all pairs z_k - z_y, of
+which it is a bound); kappa* the steepest slope at infinity, from
 `verifier.recession`; lambda_0 the steepest rise from a sample, see `verifier.distributional.rise`.
 """
 

@@ -3,17 +3,17 @@
 On the part of the region where class k is the label's top competitor, cross-entropy is F(v) for the rows v of `losses.CrossEntropy`. A
 piece is a partial activation pattern and a box [low, high] of rows. For every real r
     F(v(x)) <= r.v(x) + c(r)   where v(x) lies in the box,
-c(r) being the largest F - r.v at a vertex (F is convex; `kernel_log_sum_exp`), so r.v is one row of logits, bounded backward as any other,
-and r is improved together with slopes and multipliers: the bound's derivative by r is v at the maximiser of the relaxation less the
-vertex. Negative parts of r are multipliers of the box's sides. Pieces are split at neurons, and at values of rows: c(r) is off by the square
-of the box's width. Points at which F <= floor, the value that counts as reached, need no bound: low_0 is raised accordingly, and the
-piece's bound is at least the floor.
+c(r) being the largest F - r.v at a vertex (F is convex; `kernel_log_sum_exp`). So r.v is one row of logits, bounded backward as any other,
+and r is chosen anew with every step of slopes and multipliers: the slopes of the chords of F near the relaxation's maximiser, and what a
+side of the box adds as its multiplier. Pieces are split at neurons, and at values of rows, as c(r) is off by the square of the box's
+width. Points at which F <= floor, the value that counts as reached, need no bound: low_0 is raised accordingly, and the piece's bound
+is at least the floor.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -37,20 +37,30 @@ PREFERRED = 0.1
 WORTH = 0.1
 # Ascents per batch of pieces, and where the first begin: half widths of boxes, as shares of the region's.
 CLIMBERS, REACHES = 2, (1.0, 0.3)
+# Pieces serve the next rates down to this share of the one for which they were begun.
+ANEW = 0.75
 # Programs per piece without open neurons, at most.
 PROGRAMS = 3
 
 
 @dataclass(eq=False)
 class CrossEntropy(Inner):
-    """What is the same for a price of the distance and within a radius."""
+    """What is the same for a price of the distance and within a radius. began: the rate at which the search began anew."""
 
-    # Ranges cut finely where one rate has its maximum multiply all neurons that another rate has to decide there.
-    anew: ClassVar[bool] = True
+    began: int = 0
 
     def roots(self, budget: Budget) -> list[Node]:
         self._ascend_everywhere()
         return super().roots(budget)
+
+    def anew(self, position: int) -> bool:
+        """Ranges and neurons cut for a much larger price serve a smaller one badly (measured), unless the maximiser is the same."""
+        rates, which = self.points.rates, self.points.which
+        same = which[position] == which[self.began] != 0
+        if position and (same or rates[position] > ANEW * rates[self.began]):
+            return False
+        self.began = position
+        return True
 
     def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
         self.position = int(parameter)
@@ -90,7 +100,7 @@ class CrossEntropy(Inner):
             if node.hints.get("floor", -inf) > floor:  # forms made with that floor say nothing of what lies between the two
                 node.hints.pop("forms", None)
         low = envelope.raised(boxes[0], boxes[1], np.full(len(nodes), floor))
-        missed = (low > boxes[1]).any(axis=1)  # by rows: no point of the piece is worth more than the floor
+        missed = np.any(low > boxes[1], axis=1)  # by rows: no point of the piece is worth more than the floor
         at, push = self._starts(nodes, rows)
         mixture = Mixture(rows, np.minimum(low, boxes[1]), boxes[1], at, push, floor)
 
@@ -155,8 +165,8 @@ class CrossEntropy(Inner):
     # Splitting and closing.
 
     def branch(self, node: Node) -> list[Node]:
-        row, place, promise = node.hints["cut"]
-        if node.hints["rate"] != self.position or self._decides(node):
+        row, place, _ = node.hints["cut"]
+        if node.hints["rate"] != self.asked or self._decides(node):
             return self._inherited(node, super().branch(node))
         children = []
         for side in (0, 1):
@@ -180,15 +190,14 @@ class CrossEntropy(Inner):
 
     def _inherited(self, node: Node, children: list[Node]) -> list[Node]:
         for child in children:
-            for name in ("values", "at", "push", "floor"):
-                child.hints[name] = node.hints[name]
+            child.hints |= {name: node.hints[name] for name in ("values", "at", "push", "floor") if name in node.hints}
         return children
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """Discard what is not steep; programs for pieces without open neurons, until cuts have made chords good enough."""
         if not self.steep_enough(node.hints["steep"]):
             return Closed(-inf), None
-        if node.hints.get("open", 1) or node.hints["rate"] != self.position:
+        if node.hints.get("open", 1) or node.hints["rate"] != self.asked:
             return None
         closed, witness = self.finish(node, parameter, budget)
         if self.discards(closed.bound, self.target_value) or node.hints["cut"][2] <= 0.0:
@@ -306,7 +315,7 @@ class Mixture:
         """Keep the weights where they gave the best bound (B,) so far."""
         wins = value < self.value
         self.value = np.where(wins, value, self.value)
-        self.best = tuple(np.where(wins[:, None], new, old) for new, old in zip((self.at, self.push), self.best, strict=True))  # type: ignore
+        self.best = tuple(np.where(wins[:, None], new, old) for new, old in zip((self.at, self.push), self.best, strict=True))
 
     def steer(self, value: Array, point: Array, outputs: Array) -> Array:
         """The next weights: chords nearer to the maximiser, and a step of Polyak's length for the sides that it violates."""

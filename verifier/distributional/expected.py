@@ -47,7 +47,7 @@ ATTACK_SHARE, LINES_SHARE = 0.1, 0.15
 # Without a time limit: what L and lambda_0 may take.
 LINES_SECONDS = 20.0
 # Seconds that a sample gets at least, and at first where nothing limits it.
-LEAST_SLICE, FIRST_SLICE = 0.05, 2.0
+LEAST_SLICE, FIRST_SLICE = 0.05, 10.0
 
 
 def expected(

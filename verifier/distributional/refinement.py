@@ -109,7 +109,7 @@ class Refinement:
 
     def _radius(self, rate: float, item: Item) -> float:
         """How far the input may move within the radius `rate` (order inf), rounded up; negative where the label may not."""
-        return float(up(np.float64(rate - item.fee))) if item.fee and rate >= item.fee else rate - item.fee
+        return nextafter(rate - item.fee, inf) if item.fee and rate >= item.fee else rate - item.fee
 
     def lowers(self) -> list[Mixture]:
         """The best mixture for every eps."""
