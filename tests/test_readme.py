@@ -24,8 +24,10 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert len(lines) == 1 + 3 + 2
 
 
-def test_commands() -> None:
-    commands = re.findall(r"^    tightcert (.*)$", README, flags=re.MULTILINE)
-    assert len(commands) >= 5
+@pytest.mark.parametrize(("file", "least"), [("README.md", 5), ("docs/dro.md", 4)])
+def test_commands(file: str, least: int) -> None:
+    text = (Path(__file__).resolve().parent.parent / file).read_text(encoding="utf-8")
+    commands = re.findall(r"^    tightcert (.*)$", text, flags=re.MULTILINE)
+    assert len(commands) >= least
     for command in commands:
         assert build().parse_args(shlex.split(command)).command == command.split()[0]

@@ -8,7 +8,7 @@ import pytest
 from problems.data import Dataset
 from problems.regions import Box
 from tests.verifier.tightness_oracles import FOUR_NEURONS, IDENTITY, LINEAR, chain
-from verifier import dro
+from verifier import dro, tightness
 from verifier.bracket import Status
 
 EVERYWHERE = Box.whole_space(2)
@@ -32,6 +32,19 @@ def test_relu_in_the_plane_follows_its_closed_form() -> None:
     assert chain_.lipschitz == pytest.approx((sqrt(2), sqrt(2)), rel=1e-6)
     assert chain_.kappa == pytest.approx((1.0, 1.0), rel=1e-6)
     assert chain_.lambda_0 == pytest.approx((sqrt(2), sqrt(2)), rel=1e-5)
+
+
+def test_tightness_gives_the_steepest_rise() -> None:
+    audit = tightness(IDENTITY, EVERYWHERE, 2, data=data([[1.0, 0.5]], [0]))
+    assert audit.lambda_0 is not None
+    assert (audit.lambda_0.lower, audit.lambda_0.upper) == pytest.approx((sqrt(2), sqrt(2)), rel=1e-5)
+    # In the corner (1/8, 1) of a box the loss x_1 - x_0 is the largest there is.
+    audit = tightness(IDENTITY, Box(np.array([0.125, 0.125]), np.ones(2)), 1, data=data([[0.125, 1.0]], [0]))
+    assert audit.lambda_0 is not None
+    assert audit.lambda_0.upper == pytest.approx(0.0, abs=1e-6)
+    audit = tightness(IDENTITY, Box(np.zeros(2), np.ones(2)), inf, data=data([[1.0, 0.0]], [0]))
+    assert audit.lambda_0 is not None
+    assert (audit.lambda_0.lower, audit.lambda_0.upper) == pytest.approx((2.0, 2.0), rel=1e-5)
 
 
 def test_cross_entropy_in_the_plane_follows_the_published_curve() -> None:
