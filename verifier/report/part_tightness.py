@@ -36,8 +36,10 @@ class TightPart(Part):
         return record.exhaustive
 
     def compute(self, ground: Ground, seconds: float, meant: float, store: Store) -> TightShare:
+        from verifier.enumeration.count import ready
         from verifier.recession.tightness import tightness
 
+        ready()  # compiled before the clock starts
         start = time.monotonic()
         network, dataset, norm = ground.network, ground.dataset, NORMS[self.norm]
         free = Box.whole_space(network.input_size)
