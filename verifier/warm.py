@@ -16,6 +16,7 @@ from problems.regions.box import Box
 from problems.regions.transport import TransportBall
 from problems.specification import robustness
 from problems.transport.grid import Grid
+from verifier import certified
 from verifier.enumeration.count import ready
 from verifier.recession.tightness import tightness
 from verifier.robustness import verify
@@ -32,6 +33,7 @@ def main() -> None:
         ball = Ball(np.full(2, 0.5), 0.25, norm, box)
         ball.support(ones)
         ball.closest(ones, -np.ones((1, 1)))
+        certified.ready(norm, "auto")
     image = TransportBall(np.full(4, 0.25), 0.25, Grid(1, 2, 2))
     image.support(np.ones((1, 1, 4)))
     image.closest(np.ones((1, 1, 4)), -np.ones((1, 1)))
