@@ -34,7 +34,7 @@ PUSHED = 1
 # A neuron is decided rather than a row cut if its score is at least this share of what the cut promises.
 PREFERRED = 0.1
 # And always while the cut promises less than this share of the gap.
-WORTH = 0.1
+WORTH = 0.03
 # Ascents per batch of pieces, and where the first begin: half widths of boxes, as shares of the region's.
 CLIMBERS, REACHES = 2, (1.0, 0.3)
 # Pieces serve the next rates down to this share of the one for which they were begun.
