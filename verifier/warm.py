@@ -17,6 +17,7 @@ from problems.regions.box import Box
 from problems.regions.transport import TransportBall
 from problems.specification import robustness
 from problems.transport.grid import Grid
+from verifier import certified
 from verifier.attacks.linear_maximum import largest
 from verifier.distributional.inner import Setting, Task, maximise
 from verifier.distributional.losses import Margin
@@ -36,6 +37,7 @@ def main() -> None:
         ball = Ball(np.full(2, 0.5), 0.25, norm, box)
         ball.support(ones)
         ball.closest(ones, -np.ones((1, 1)))
+        certified.ready(norm, "auto")
         ball.penalised(ones, 1.0)
     image = TransportBall(np.full(4, 0.25), 0.25, Grid(1, 2, 2))
     image.support(np.ones((1, 1, 4)))
