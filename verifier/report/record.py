@@ -9,6 +9,7 @@ from typing import Any
 
 from problems.errors import InputError
 from verifier.report.coding import decode, encode
+from verifier.report.record_transport import TransportRadii
 
 FORMAT = "tightcert-audit"
 VERSION = 2
@@ -265,6 +266,7 @@ class Audit:
     losses: tuple[LossCurve, ...] = ()
     certified: tuple[Certified, ...] = ()
     tightness: tuple[TightShare, ...] = ()
+    moved: tuple[TransportRadii, ...] = ()
     version: int = field(default=VERSION)
 
     @property
