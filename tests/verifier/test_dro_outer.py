@@ -10,7 +10,12 @@ from scipy.optimize import linprog
 
 from problems.data import Dataset
 from problems.errors import DataError
+from problems.regions import Box
+from tests.verifier.tightness_oracles import random_network
+from verifier.distributional import shells
 from verifier.distributional.distribution import of_mixture, read, save
+from verifier.distributional.inner import Setting, Task
+from verifier.distributional.losses import Margin
 from verifier.distributional.outer import Envelope, Front, Segments, dual_bound, stab
 
 
@@ -113,3 +118,24 @@ def test_distributions_are_written_and_read(tmp_path) -> None:
     (tmp_path / "other.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match="no file of distributions"):
         read(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+def test_shells_bound_the_suprema_at_every_rate(order: float) -> None:
+    network = random_network(4, 2, 6, 3)
+    box = Box(np.zeros(2), np.ones(2))
+    x = np.array([0.3, 0.6])
+    setting = Setting(network, 2, order, box, Margin())
+    radii = shells.radii_of([0.05], 0.95)
+    answer = shells.bound(setting, Task(0, x, 1, radii, (0.0,) * len(radii), x[None]))
+    rising = np.argsort(radii)
+    found = shells.Shells(np.array(radii)[rising], answer.upper[rising], 100.0, order)
+    grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 101)] * 2), axis=-1).reshape(-1, 2)
+    logits = network.forward(grid)
+    losses = np.maximum(logits[:, 0], logits[:, 2]) - logits[:, 1]
+    prices = np.linalg.norm(grid - x, axis=1) ** order
+    rates = np.geomspace(1e-3, 1e3, 40)
+    bounds = found.at(rates)
+    assert (bounds >= (losses[None] - rates[:, None] * prices).max(axis=1)).all()
+    at_sample = network.forward(x[None])[0]
+    assert bounds[-1] == pytest.approx(max(at_sample[0], at_sample[2]) - at_sample[1], abs=0.1)  # dear moves are not worth it

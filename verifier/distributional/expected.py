@@ -25,7 +25,7 @@ from problems.regions.ball import exponent
 from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
-from verifier.distributional import inner, whole_space
+from verifier.distributional import inner, shells, whole_space
 from verifier.distributional.chain import Chain, Lines
 from verifier.distributional.distribution import of_mixture
 from verifier.distributional.fan import Fan
@@ -36,14 +36,15 @@ from verifier.distributional.outer import Mixture
 from verifier.distributional.refinement import Item, Refinement
 from verifier.distributional.rise import of_order_one, steepest_rise
 from verifier.distributional.starts import ladder, starts
+from verifier.distributional.witnesses import transport_costs
 from verifier.distributional.worst_case import WorstCase
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers
 from verifier.search.store import Store, run_fingerprint
 
-# Of the time: for the attack before any search, and, at the end, for L and lambda_0.
-ATTACK_SHARE, LINES_SHARE = 0.1, 0.15
+# Of the time: for the attack before any search, for shells around the samples of large networks, and, at the end, for L and lambda_0.
+ATTACK_SHARE, SHELLS_SHARE, LINES_SHARE = 0.1, 0.35, 0.15
 # Without a time limit: what L and lambda_0 may take.
 LINES_SECONDS = 20.0
 # Seconds that a sample gets at least, and at first where nothing limits it.
@@ -151,6 +152,8 @@ class _Run:
             self._attack()
             if not self.bounded:
                 self._whole_space(share)
+            if self.bounded and self.setting.order < inf and self.setting.network.neurons >= shells.FROM_NEURONS:
+                self._shells(share, workers, executor)
             status = self._rounds(share, workers, executor, store)
             if self.wanted and status is not Status.INTERRUPTED:
                 self._lines(workers, executor)
@@ -197,6 +200,28 @@ class _Run:
             for column, place in enumerate(rows):
                 self.state.witness(place, label, found[:, column])
         self.attack = self.state.lowers()
+
+    def _shells(self, budget: Budget, workers: int, executor: Executor | None) -> None:
+        """Bounds on balls around every sample, which hold at all rates, in at most SHELLS_SHARE of the time."""
+        part = budget if budget.timeout is None else budget.part(SHELLS_SHARE * budget.remaining)
+        lower, upper = self.setting.region.bounding_box()
+        with Fan(shells.bound, self.setting, workers, executor, part) as fan:
+            tasks, asked = [], {}
+            until = inf if part.timeout is None else time.time() + part.remaining
+            for index, item in enumerate(self.state.items):
+                x = self.data.x[item.place]
+                far = float(transport_costs(np.where(upper - x > x - lower, upper, lower)[None], x, self.setting.norm, inf)[0])
+                if far == 0.0:
+                    continue
+                radii = shells.radii_of(self.epsilon, far)
+                seconds = None if part.timeout is None else max(part.remaining * fan.count / len(self.state.items), LEAST_SLICE)
+                asked[index] = radii
+                tasks.append(Task(index, x, item.label, radii, (0.0,) * len(radii), x[None], seconds, until))
+            for result in fan.results(tasks):
+                item, around = self.state.items[result.sample], np.array(asked[result.sample])
+                rising = np.argsort(around)
+                item.envelope.shells = shells.Shells(around[rising], result.upper[rising], item.envelope.ceiling, self.setting.order)
+                self.state.witness(item.place, item.label, result.points)
 
     def _whole_space(self, budget: Budget) -> None:
         """kappa* and the cells of a region without bounds."""

@@ -12,12 +12,16 @@ constantly beyond them. For p = inf there is no outer problem; the same two clas
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import fsum, inf, nextafter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from problems.maps import Array
 from problems.rounding import round_down, round_up
 from verifier.bounds.rounding import UNIT, up
+
+if TYPE_CHECKING:
+    from verifier.distributional.shells import Shells
 
 # A split sample's share is a multiple of this, so that its complement is a float64 number too.
 GRAIN = 2.0**-52
@@ -164,13 +168,15 @@ class Segments:
 class Envelope:
     """Proven upper bounds of one phi_i as a function of the rate lam (for order inf: of the largest loss as a function of the radius).
 
-    base: an upper bound of the loss at x_i; ceiling: of the loss on the region (inf where there is none); slope: of its Lipschitz constant.
+    base: an upper bound of the loss at x_i; ceiling: of the loss on the region (inf where there is none); slope: of its Lipschitz constant;
+    shells: bounds around the sample.
     """
 
     order: float
     base: float
     ceiling: float = inf
     slope: float = inf
+    shells: "Shells | None" = None
     rates: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -190,7 +196,8 @@ class Envelope:
     def at(self, rates: Array) -> Array:
         """(R,) upper bounds at rates >= 0 (R,)."""
         rates = np.asarray(rates, dtype=np.float64)
-        return np.minimum(self._known(rates), np.minimum(self._at_once(rates), self.ceiling))
+        known = np.minimum(self._known(rates), np.minimum(self._at_once(rates), self.ceiling))
+        return known if self.shells is None else np.minimum(known, self.shells.at(rates))
 
     def _known(self, rates: Array) -> Array:
         if not len(self.rates):

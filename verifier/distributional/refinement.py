@@ -131,6 +131,9 @@ class Refinement:
         wanted = self.rates | {0.0} | {item.envelope.slope for item in self.items if self.order == 1}
         if self.order == 2:
             wanted |= {item.envelope.slope / (2 * e) for item in self.items for e in self.epsilon if e > 0}
+        shelled = [item.envelope.slope for item in self.items if item.envelope.shells is not None and item.envelope.slope < inf]
+        if shelled:  # shells answer at any rate: the best one is not known beforehand
+            wanted |= set(np.geomspace(1e-5 * max(shelled), max(shelled), 121).tolist())
         rates = np.array(sorted(rate for rate in wanted if rate < inf))
         known = self.uppers(rates)
         sums = np.array([fsum(column) if np.isfinite(column).all() else inf for column in known.T])

@@ -12,6 +12,7 @@ Within rho the shares p_j of cross-entropy's gradient sum_j p_j grad(z_j - z_y) 
 G = max_j ‖grad(z_j - z_y)‖_s; for the margin only competitors that can be on top there count. In a box, directions that leave it are none.
 """
 
+import time
 from dataclasses import dataclass, replace
 from math import expm1, inf, nextafter
 from typing import Any
@@ -57,13 +58,15 @@ def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, 
         open_items = [i for i, item in enumerate(state.items) if _excess(state, item, rate) > _settled(state, item)]
         if not open_items:
             break
-        until = inf if budget.timeout is None else budget.remaining
+        left = inf if budget.timeout is None else budget.remaining
+        until = time.time() + left
         tasks = []
         for i in open_items:
             item = state.items[i]
             front = state.fronts[item.place]
-            seconds = None if until == inf else max(until * fan.count / len(open_items), 0.02)
-            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), (0.5 * _settled(state, item),), front.points, seconds))
+            seconds = None if left == inf else max(left * fan.count / len(open_items), 0.02)
+            goal = (0.5 * _settled(state, item),)
+            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), goal, front.points, seconds, until))
         for result in fan.results(tasks):
             state.absorb(state.items[result.sample], np.array([rate]), result)
         lower = max(lower, witnessed(state))
