@@ -5,7 +5,6 @@ may be several searches of one sample: what is known at smaller rates says how n
 and bounds of neurons are much tighter in a small region (`Memory.reach`).
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import inf, nextafter, sqrt
 from typing import TYPE_CHECKING
@@ -13,14 +12,15 @@ from weakref import WeakKeyDictionary
 
 from verifier.bounds.rounding import UNIT
 from verifier.distributional.inner_points import Points
-from verifier.distributional.inner_question import Inner
+from verifier.distributional.inner_question import FORMS, Inner
+from verifier.search.budget import bytes_of
 from verifier.search.search import Search
 
 if TYPE_CHECKING:
     from verifier.distributional.inner import Setting
 
-# Bytes that the pieces of all searches kept may take in one process, about.
-MOST_BYTES = 5e8
+# Share of a process's memory that the pieces of all searches kept may take, about.
+MOST = 0.15
 
 Name = tuple[int, bytes]
 
@@ -37,7 +37,7 @@ class Begun:
     def size(self) -> float:
         """Bytes, about: forms, neurons' bounds, slopes and multipliers of every piece."""
         network = self.question.network
-        return self.search.pieces * (32.0 * network.input_size + 40.0 * network.neurons + 2000.0)
+        return self.search.pieces * (8.0 * (FORMS + 1) * network.input_size + 40.0 * network.neurons + 2000.0)
 
 
 @dataclass(eq=False)
@@ -71,19 +71,16 @@ class Memory:
         return nextafter(reach * (1.0 + 1e-9), inf)
 
 
-_kept: WeakKeyDictionary["Setting", OrderedDict[Name, Memory]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary["Setting", dict[Name, Memory]] = WeakKeyDictionary()
 
 
 def take(setting: "Setting", name: Name) -> Memory | None:
     """What is known of a sample, no longer kept: whoever takes it gives it back."""
-    return _kept.get(setting, OrderedDict()).pop(name, None)
+    return _kept.get(setting, {}).pop(name, None)
 
 
 def keep(setting: "Setting", name: Name, memory: Memory) -> None:
-    """Keep it, and forget the oldest where there are too many."""
-    searches = _kept.setdefault(setting, OrderedDict())
-    searches[name] = memory
-    total = sum(each.size for each in searches.values())
-    while total > MOST_BYTES and searches:
-        _, oldest = searches.popitem(last=False)
-        total -= oldest.size
+    """Keep it where there is room. Samples come round in the same order: forgetting the oldest to make room would forget each in time."""
+    searches = _kept.setdefault(setting, {})
+    if sum(each.size for each in searches.values()) + memory.size <= MOST * bytes_of(setting.memory):
+        searches[name] = memory

@@ -28,7 +28,7 @@ from verifier.search.question import Closed, Node, Witness
 from verifier.steepness.norms import vector_norms
 
 # Forms that a piece keeps: those of the rates bounded last, its ancestors' among them.
-FORMS = 3
+FORMS = 2
 
 
 @dataclass(eq=False)
