@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from problems.maps import Array
+from solvers import SolverError
 from verifier import leaf
 from verifier.bounds import Linear, Propagation, backward, optimise, upper_bound
 from verifier.bounds.jacobian import jacobian, masks_of
@@ -45,26 +46,21 @@ PROGRAMS = 3
 
 @dataclass(eq=False)
 class CrossEntropy(Inner):
-    """What is the same for a price of the distance and within a radius. began: the rate at which the search began anew."""
-
-    began: int = 0
+    """What is the same for a price of the distance and within a radius."""
 
     def roots(self, budget: Budget) -> list[Node]:
         self._ascend_everywhere()
         return super().roots(budget)
 
     def anew(self, position: int) -> bool:
-        """Ranges and neurons cut for a much larger price serve a smaller one badly (measured), unless the maximiser is the same."""
-        rates, which = self.points.rates, self.points.which
-        same = which[position] == which[self.began] != 0
-        if position and (same or rates[position] > ANEW * rates[self.began]):
-            return False
-        self.began = position
-        return True
+        """Ranges and neurons cut for a much larger price serve a smaller one badly (measured)."""
+        rate = float(self.points.rates[position])
+        return not ANEW * self.began < rate < self.began / ANEW
 
     def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
-        self.position = int(parameter)
-        self._ascend_everywhere()
+        if int(parameter) != self.position:
+            self.position = int(parameter)
+            self._ascend_everywhere()
         return super().reconsider(pieces, parameter)
 
     def _ascend_everywhere(self) -> None:
@@ -199,7 +195,16 @@ class CrossEntropy(Inner):
             return Closed(-inf), None
         if node.hints.get("open", 1) or node.hints["rate"] != self.asked:
             return None
-        closed, witness = self.finish(node, parameter, budget)
+        pieces = self.propagate([node], parameter, fresh=node.known is None)
+        if pieces.empty[0]:
+            return Closed(-inf), None
+        low, high = pieces.neuron_bounds()
+        if ((low < 0) & (high > 0)).any():
+            return None
+        try:
+            closed, witness = self.settle(node, pieces, parameter, budget)
+        except SolverError:  # numbers that no solver takes: cuts may still serve
+            return None
         if self.discards(closed.bound, self.target_value) or node.hints["cut"][2] <= 0.0:
             return closed, witness
         node.bound = min(node.bound, closed.bound)

@@ -193,8 +193,10 @@ class _Maximisation:
             self._climb(position, first=not number)
             begun = self._begun(memory, position)
             before = begun.search.bounded
-            if begun.question.anew(position) and begun.search.started:
+            if begun.search.started and begun.question.anew(position) and not self._proved(begun, position):
                 begun.search, before = Search(begun.question, batch=BATCH), 0
+            if not begun.search.started:
+                begun.question.began = float(self.rates[position])
             status = self._at(begun, position, self._share(len(self.rates) - number))
             self.pieces += begun.search.bounded - before
             memory.proved(float(self.rates[position]), float(self.upper[position]))
@@ -251,6 +253,12 @@ class _Maximisation:
         """How it ended, if the worst of the rates ended like this."""
         reached = self.upper - self.points.best <= self.tolerances + 1e-12 * np.abs(self.upper)
         return Status.CLOSED if reached.all() else (Status.UNDECIDED if worst.finished else worst)
+
+    def _proved(self, begun: Begun, position: int) -> bool:
+        """Whether the pieces for the rate before prove enough for this one as they are."""
+        begun.question.tolerance = float(self.tolerances[position])
+        begun.search.retarget(position)
+        return begun.question.finished(begun.search.lower, begun.search.upper)
 
     def _at(self, begun: Begun, position: int, budget: Budget) -> Status:
         """Work at one rate; what is proved goes to `upper`."""

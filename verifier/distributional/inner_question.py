@@ -33,7 +33,8 @@ FORMS = 2
 
 @dataclass(eq=False)
 class Inner(PiecewiseQuestion):
-    """What both kinds share. position: which rate is asked about; tolerance: absolute; forced (h,): signs of all pieces, or None."""
+    """What both kinds share. position: which rate is asked about; began: the rate at which its pieces were begun; tolerance: absolute;
+    forced (h,): signs of all pieces, or None."""
 
     keeps: ClassVar[bool] = True
     loss: Loss = field(kw_only=True)
@@ -41,6 +42,7 @@ class Inner(PiecewiseQuestion):
     points: Points = field(kw_only=True)
     tolerance: float = 0.0
     position: int = 0
+    began: float = inf
     solver: str = "auto"
     forced: Array | None = None
 
