@@ -3,8 +3,8 @@
     python -m benchmarks.support [--side N] [--rows N] [--programs N] [--seed N] [--cuda]
 
 Random images with a fifth of their pixels lit, and smooth random functionals, on an N x N grid (default 28). Prints, for both ground
-distances, processor seconds per functional, how many times faster than the program (HiGHS through scipy, on the grid's edges; for Euclidean ground
-it has one variable per pair of pixels and is left out on large grids), and the largest relative difference of the values.
+distances, processor seconds per functional, how many times faster than the program (HiGHS through scipy, on the grid's edges; for
+Euclidean ground it has one variable per pair of pixels and is left out on large grids), and the largest relative difference of the values.
 --cuda times the batch on the GPU too (wall clock).
 """
 

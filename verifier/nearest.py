@@ -23,6 +23,7 @@ from verifier.witness import enclose, exact_logits
 
 # Relative steps past a boundary point at which misclassification is tried to be certain.
 LARGER_STEPS = np.array([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2])  # where float32 rounding must be outdone
+LIKELY = 0.01  # of the logits' size: a margin below zero by more is not worth a closer look
 EXACT_CHECKS = 3  # points whose enclosure straddles zero that are decided exactly, per call
 # (share of the margin row's size, share of the other rows' sizes) by which a witness may keep away from their boundaries.
 INSIDE = ((1e-9, 0.0), (1e-8, 0.0), (1e-9, 1e-9), (1e-7, 0.0), (1e-7, 1e-7))
@@ -78,7 +79,16 @@ class Nearest(PiecewiseQuestion):
         points = [node.hints.pop("point") for node in nodes if "point" in node.hints and isfinite(node.bound)]
         if not points:
             return None
-        return self.judge(np.stack(points), parameter)
+        likely = self._likely(np.stack(points))
+        return self.judge(likely, parameter) if len(likely) else None
+
+    def _likely(self, points: Array) -> Array:
+        """Those of the points (B, n) whose margin is so near to zero that a step outwards may turn it."""
+        logits = self.network.forward(points)
+        rows = np.concatenate([target.rows for target in self.targets])
+        margins = logits @ rows.T + np.concatenate([target.offsets for target in self.targets])
+        size = np.abs(logits) @ np.abs(rows).T
+        return points[(margins >= -LIKELY * size).any(axis=1)]
 
     def judge(self, points: Array, parameter: float) -> Witness | None:
         """The nearest point (n,) among points (B, n), moved a little outwards, that is certainly misclassified and beats the parameter."""

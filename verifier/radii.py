@@ -340,9 +340,11 @@ def _search(question: Nearest, incumbent: Witness | None) -> Search:
     return search
 
 
-def answered(search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None) -> Status:
+def answered(
+    search: Search, question: Nearest, budget: Budget, stage: Stage, keep: Callable[..., None] | None, *, quick: int = QUICK_PIECES
+) -> Status:  # fmt: skip
     """Search; what takes longer than a moment is worth tighter neurons first. keep is called after every step."""
-    status: Status | None = search.run(budget, keep, most=QUICK_PIECES)
+    status: Status | None = search.run(budget, keep, most=quick)
     if status is Status.TIMED_OUT and not budget.exceeded():
         saved = None if keep is None else partial(keep, search, now=True)
         status = Sharpening(question, search, budget, watch=keep, saved=saved, stage=stage, solver=question.solver).run()

@@ -8,6 +8,7 @@ import time
 from math import inf
 
 import numpy as np
+import torch
 
 from problems.maps import Dense
 from problems.network import sequential
@@ -16,6 +17,8 @@ from problems.regions.box import Box
 from problems.regions.transport import TransportBall
 from problems.specification import robustness
 from problems.transport.grid import Grid
+from verifier import certified
+from verifier.attacks.linear_maximum import largest
 from verifier.distributional.inner import Setting, Task, maximise
 from verifier.distributional.losses import Margin
 from verifier.enumeration.count import ready
@@ -34,10 +37,12 @@ def main() -> None:
         ball = Ball(np.full(2, 0.5), 0.25, norm, box)
         ball.support(ones)
         ball.closest(ones, -np.ones((1, 1)))
+        certified.ready(norm, "auto")
         ball.penalised(ones, 1.0)
     image = TransportBall(np.full(4, 0.25), 0.25, Grid(1, 2, 2))
     image.support(np.ones((1, 1, 4)))
     image.closest(np.ones((1, 1, 4)), -np.ones((1, 1)))
+    largest(torch.ones(1, 4).double(), torch.ones(1, 4).double(), torch.ones(1).double(), image.grid)
     generator = np.random.default_rng(0)
     layers = [Dense(generator.standard_normal(shape)) for shape in ((6, 2), (6, 6), (2, 6))]
     network = sequential(layers, [np.zeros(6), np.zeros(6), np.array([0.0, -1.0])])

@@ -46,10 +46,22 @@ def _channel(images: Array, center: Array, mass: Fraction, cap: float) -> Array:
     whole = mass // Fraction(unit)
     rest = mass - whole * Fraction(unit)
     lacking = int(whole) - counts.sum(axis=1)
+    if not rest:
+        return _filled(counts, lacking, most, unit, center)
     result = np.empty_like(cut)
     for index, count in enumerate(counts):
         result[index] = _balanced(count, int(lacking[index]), rest, unit, most, center)
     return result
+
+
+def _filled(counts: Array, lacking: Array, most: int, unit: float, center: Array) -> Array:
+    """The images (B, P) of these counts of the unit, with what lacks (B,) put where there is most room."""
+    everyone = np.arange(len(counts))
+    place = np.where((lacking < 0) | (most == 2**53), counts.argmax(axis=1), counts.argmin(axis=1))
+    filled = counts[everyone, place] + lacking
+    counts = counts.copy()
+    counts[everyone, place] = filled
+    return np.where(((filled >= 0) & (filled <= most))[:, None], counts * unit, center)
 
 
 def _balanced(count: Array, lacking: int, rest: Fraction, unit: float, most: int, center: Array) -> Array:

@@ -54,6 +54,28 @@ def test_distance_to_a_half_space_against_a_linear_program(data: st.DataObject) 
 
 @settings(max_examples=25)
 @given(st.data())
+def test_rows_that_follow_each_other_begin_where_the_last_one_ended(data: st.DataObject) -> None:
+    grid = data.draw(grids())
+    mu, radius = data.draw(images(grid)), data.draw(st.sampled_from([0.03, 0.3, 1.0]))
+    rows = np.stack([data.draw(functionals(grid)) for _ in range(4)])
+    rows = np.concatenate([rows, rows[1:2], 7.0 * rows[2:3], -rows[:1], rows[3:] + 1e-3])
+    ball = TransportBall(mu, radius, grid)
+    value, point = ball.support(rows[None])
+    offsets = -rows @ mu - 0.2 * np.abs(rows).max(axis=1)
+    distances, closest = ball.closest(rows[None], offsets[None])
+    for index, row in enumerate(rows):
+        assert value[0, index] == pytest.approx(largest(grid, row, mu, radius), abs=1e-8)
+        assert row @ point[0, index] == pytest.approx(value[0, index], abs=1e-8)
+        expected = shortest(grid, row[None], offsets[index : index + 1], mu)
+        if expected < np.inf:
+            assert expected - 1e-7 <= distances[0, index] <= expected + 1e-9
+            assert row @ closest[0, index] + offsets[index] >= -1e-9
+        else:
+            assert distances[0, index] == np.inf
+
+
+@settings(max_examples=25)
+@given(st.data())
 def test_capped_pixels_are_never_bounded_too_low(data: st.DataObject) -> None:
     grid = data.draw(grids(channels=1))
     mu, c, radius = data.draw(images(grid)), data.draw(functionals(grid)), data.draw(RADII)

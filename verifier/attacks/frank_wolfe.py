@@ -18,7 +18,8 @@ from torch import Tensor
 
 from problems.network import Network
 from problems.transport.grid import Grid
-from problems.transport.support import Support, support
+from problems.transport.support import Support
+from verifier.attacks.linear_maximum import largest
 from verifier.attacks.module import as_module, check_device, operations, search_precision
 from verifier.attacks.pgd import STEP_OPERATIONS, check_budget, likely_targets
 from verifier.attacks.transport_witness import checked, searched
@@ -47,7 +48,7 @@ def nearest(
     shape: tuple[int, ...] | Grid,
     ground: str = "l1",
     pixels: str = "simplex",
-    steps: int = 30,
+    steps: int = 50,
     seed: int = 0,
     device: str = "cpu",
     deadline: float | None = None,
@@ -191,7 +192,7 @@ class Descent:
         with torch.no_grad():
             self.slopes += (slopes - self.slopes) / (self.failures[:, None] + 1)
             radius = torch.minimum(self.radius, self.limit)
-            goal = support(self.slopes - self._charged(self.points), self.x, radius, shape=self.grid)
+            goal = largest(self.slopes - self._charged(self.points), self.x, radius, self.grid)
             self.worth = torch.maximum(FADING * self.worth, goal.multiplier)
             values, multiplier = self._search(values.detach(), goal), goal.multiplier
             reached = self.costs.clone()

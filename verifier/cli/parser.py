@@ -183,7 +183,7 @@ def _attack(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--copies", type=count, metavar="K", help="wda: the weight 1/K moves, K^(1/p) times as far (default 2)")
     parser.add_argument("--points", type=count, metavar="M", help="wda: over how many points that weight is spread (default 1)")
     parser.add_argument("--allocation", choices=("greedy", "random"), help="wda++: whom the budget goes to (default greedy)")
-    _images(parser)
+    _transport(parser, for_radii=False)
     _region(parser)
     _everywhere(parser)
 
@@ -258,11 +258,6 @@ def _data(parser: argparse.ArgumentParser, default: str | None = None, *, requir
     parser.add_argument("--samples", metavar="A:B", help="which rows (default all)")
 
 
-def _images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ground", choices=("l1", "l2"), help="wasserstein: the distance of pixels (default l1)")
-    parser.add_argument("--pixels", choices=("simplex", "image"), help="wasserstein: pixels stay >= 0, or in [0, 1] (default simplex)")
-
-
 def _region(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("region", "where inputs may lie; without one, [0,1] for digits and MNIST, all of R^n for a file")
     group.add_argument("--box", type=number, nargs=2, metavar=("LO", "HI"), help="every input in [LO, HI]")
@@ -275,13 +270,14 @@ def _region(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ball", type=norm, metavar="1|2|inf", help="the norm of that ball (default inf)")
 
 
-def _transport(parser: argparse.ArgumentParser) -> None:
+def _transport(parser: argparse.ArgumentParser, *, for_radii: bool = True) -> None:
     group = parser.add_argument_group("wasserstein", "distances between images of mass 1; without a region, for mass is kept")
     group.add_argument("--ground", choices=("l1", "l2"), help="the distance of two pixels (default l1)")
     group.add_argument("--pixels", choices=("simplex", "image"), help="pixels >= 0, or in [0, 1] (default simplex)")
     names = ("vanilla", "feasible", "reference", "both", "complete-vanilla", "complete-reference", "complete-feasible")
-    group.add_argument("--picture", metavar="FILE", help="draw images, flows and radii to FILE.svg or .png")
-    group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
+    if for_radii:
+        group.add_argument("--picture", metavar="FILE", help="draw images, flows and radii to FILE.svg or .png")
+        group.add_argument("--configuration", choices=names, metavar="NAME", help=f"{', '.join(names)} (default, the exact one)")
 
 
 def _spreadable(parser: argparse.ArgumentParser) -> None:

@@ -206,14 +206,14 @@ class _Maximisation:
             if stop is not None:
                 self._remaining(memory, order[number + 1 :])
                 break
-        if self.shared:
+        if self.shared and not self._curved:
             kept.keep(self.setting, self.name, memory)
         self._by_convexity()
         return self._status(worst)
 
     def _recalled(self) -> Memory:
         """What an earlier call has left of this sample, asked the new rates, or nothing."""
-        memory = kept.take(self.setting, self.name) if self.shared else None
+        memory = kept.take(self.setting, self.name) if self.shared and not self._curved else None
         if memory is None:
             return Memory(self.points)
         memory.points.ask(self.rates)
