@@ -39,7 +39,7 @@ def test_tiny_networks_agree_with_brute_force(seed: int, norm: float, epsilon: f
     (record,) = dro(network, Dataset(x, y), loss="margin", norm=norm, order=1, epsilon=epsilon, region=UNIT, workers=1, lines=False)
     truth = dro_oracles.value(network, x, y, epsilon, norm, np.zeros(2), np.ones(2), most=100.0)
     assert record.lower <= truth + 1e-6 * (1 + abs(truth))
-    assert record.upper >= truth - 1e-6 * (1 + abs(truth))
+    assert record.upper >= truth - 1e-5 * (1 + abs(truth))
     assert record.upper - record.lower <= 1e-4 * (record.upper - record.clean[1]) + 1e-9
 
 
