@@ -272,7 +272,8 @@ class _Run:
                 loss=self.setting.loss.name,
             )  # fmt: skip
             lipschitz_bound, slope_bounds = chain.lines(clean, epsilon, self.setting.order)
-            upper = max(min(upper, inf if lipschitz_bound is None else lipschitz_bound), mixture.value)
+            lines = (lipschitz_bound, None if slope_bounds is None else slope_bounds[1])
+            upper = max(min([upper, *(line for line in lines if line is not None)]), mixture.value)
             closed = self.state.closed(mixture.value, upper)
             stopped = Status.UNDECIDED if status is Status.CLOSED else status
             attack = min(self.attack[place].value if self.attack else clean[0], mixture.value)
