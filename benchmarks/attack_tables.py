@@ -38,7 +38,7 @@ def report(rows: "Sequence[Row]", output: Path) -> None:
 def section(lines: Iterable[str]) -> list[str]:
     """The lines, or nothing at all where only the heading is there."""
     found = list(lines)
-    return [*found, ""] if len(found) > 4 else []
+    return [*found, ""] if len(found) > 3 else []
 
 
 def copies(rows: "Sequence[Row]") -> Iterator[str]:
@@ -46,8 +46,8 @@ def copies(rows: "Sequence[Row]") -> Iterator[str]:
     yield "## WDA(k): 1/k of every sample's mass moves by k epsilon at most (order 1)\n"
     yield "| network | samples | norm | epsilon | loss | clean | point-wise apgd | k = 1 | k = 2 | k = 4 |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
-    chosen = [row for row in rows if row.experiment == "copies"]
-    for (name, norm, epsilon, loss), group in groupby(chosen, key=lambda r: (r.network, r.norm, r.epsilon, r.setting.split("loss=")[1])):
+    chosen = sorted((row for row in rows if row.experiment == "copies"), key=_place)
+    for (name, norm, epsilon, loss), group in groupby(chosen, key=_place):
         found = {"1" if row.method == "apgd" else row.setting.split()[0]: row for row in group}
         point_wise = found["1"]
         cells = [percent(found[key].accuracy) if (key := f"copies={k}") in found else "-" for k in (1, 2, 4)]
@@ -60,13 +60,13 @@ def allocation(rows: "Sequence[Row]") -> Iterator[str]:
     yield "## WDA++: the budget goes to the cheapest flips, or to any (order 1; random: mean of the seeds, smallest to largest)\n"
     yield "| network | samples | norm | epsilon | clean | greedy | random | budget used by random |"
     yield "|---|---|---|---|---|---|---|---|"
-    chosen = [row for row in rows if row.experiment == "allocation"]
-    for (name, norm, epsilon), members in groupby(chosen, key=lambda r: (r.network, r.norm, r.epsilon)):
+    chosen = sorted((row for row in rows if row.experiment == "allocation"), key=_place)
+    for (name, norm, epsilon, _), members in groupby(chosen, key=_place):
         group = list(members)
         greedy = next(row for row in group if "random" not in row.setting)
         random = [row.accuracy for row in group if "random" in row.setting]
-        used = np.mean([row.budget_used for row in group if "random" in row.setting])
         if random:
+            used = np.mean([row.budget_used for row in group if "random" in row.setting])
             spread = f"{percent(np.mean(random))} ({percent(min(random))} to {percent(max(random))})"
             place = f"{name} | {greedy.samples} | {norm:g} | {epsilon:g}"
             yield f"| {place} | {percent(greedy.clean)} | {percent(greedy.accuracy)} | {spread} | {used:.4g} |"
@@ -99,6 +99,11 @@ def mnist(rows: "Sequence[Row]") -> Iterator[str]:
             yield f"| {place} | {percent(row.clean)} | {percent(row.accuracy)} | {row.budget_used:.4g} | {row.cpu:.1f} | {row.wall:.1f} |"
 
 
+def _place(row: "Row") -> tuple[str, float, float, str]:
+    """Network, norm, epsilon and loss: what the attacks of one line have in common."""
+    return row.network, row.norm, row.epsilon, row.setting.partition("loss=")[2].split(" ")[0]
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
@@ -120,8 +125,9 @@ def draw(rows: "Sequence[Row]", path: Path) -> None:
                 panel.set_title(f"{network}, ℓ{'∞' if norm == inf else int(norm)}, W{'∞' if order.endswith('inf') else order[-1]}")
                 chosen = [row for row in rows if (row.network, row.norm) == (network, norm) and _model(row) == order]
                 _panel(panel, chosen, style.PROVED)
-        axes[0][0].legend()
-        axes[0][2].legend()
+        for panel in axes[0]:
+            if panel.get_legend_handles_labels()[0]:
+                panel.legend()
         for panel in axes[-1]:
             panel.set_xlabel("ε")
         for panels in axes:
@@ -152,3 +158,5 @@ def _panel(panel, rows: "Sequence[Row]", proved: str) -> None:  # type: ignore[n
             *zip(*mine, strict=True), MARKS[method], markersize=5, linestyle="none", fillstyle="none", label=f"{method} {setting}".strip()
         )
     panel.set_xscale("log")
+    panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    panel.set_xticks([], minor=True)

@@ -240,7 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.folder is None:
         parser.error("FOLDER is needed, but with --show.")
-    warm()
+    if options.configurations:
+        warm()
     if options.output is not None:
         asked = (
             f"--samples {options.samples or 'default'} --timeout {options.timeout:g} --configurations {','.join(options.configurations)}"

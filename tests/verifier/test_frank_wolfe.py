@@ -18,6 +18,7 @@ from problems.network import Network, sequential
 from problems.transport.grid import Grid
 from problems.transport.solver import plan
 from tests.verifier.attack_cases import Array, graph_network, random_network
+from tests.verifier.command_line import answers
 from verifier.attacks import flow_gradient, frank_wolfe
 from verifier.attacks.flow_gradient import applied, differences, project
 from verifier.attacks.transport import METHODS
@@ -230,3 +231,19 @@ def test_bad_images(image: float, shape: tuple[int, int], pixels: str) -> None:
     assert prod((3, 4)) == NETWORK.input_size
     with pytest.raises((DataError, InputError)):
         frank_wolfe.nearest(NETWORK, np.full((1, 12), image), np.zeros(1), shape=shape, pixels=pixels)
+
+
+def test_the_command(capsys: pytest.CaptureFixture) -> None:
+    from verifier.cli import main
+
+    question = ["attack", "--network", "digits-16x2", "--data", "digits:test", "--samples", "2:4", "--epsilon", "0.05", "--json"]
+    assert main([*question, "--method", "frank-wolfe", "--norm", "wasserstein", "--pixels", "simplex", "--ground", "l1"]) == 0
+    *rows, last = answers(capsys)
+    assert [row["sample"] for row in rows] == [2, 3]
+    assert all(set(row) == {"sample", "label", "success", "distance", "margin"} for row in rows)
+    assert rows[0]["success"]
+    assert rows[0]["distance"] <= 0.05
+    assert last["accuracy"] == 1 - sum(row["success"] for row in rows) / 2
+    assert last["budget_used"] == sum(row["distance"] for row in rows if row["success"]) / 2
+    assert "pixels >= 0" in last["threat_model"]
+    assert main([*question, "--method", "frank-wolfe", "--norm", "wasserstein", "--box", "0", "1"]) == 2

@@ -121,8 +121,8 @@ class _Halving:
 
     def review(self, step: int) -> None:
         if step not in self.marks[1:]:
-            if step == 0:
-                self.best_then = self.best_values
+            if step == 0:  # the start is no gain
+                self.best_then, self.gains = self.best_values, torch.zeros_like(self.gains)
             return
         stalled = self.gains < GAINING * (step - self.last)
         stuck = ~self.halved & (self.best_values <= self.best_then)

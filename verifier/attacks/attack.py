@@ -81,7 +81,7 @@ def attack(
         )  # fmt: skip
     _check_unused(ground=ground, pixels=pixels)
     if method not in METHODS:
-        raise InputError("method", f"{method!r} is not an attack.", f"Choose one of: {', '.join(METHODS)}.")
+        raise InputError("method", f"{method!r} is not an attack.", f"Choose one of: {', '.join([*METHODS, *IMAGE_METHODS])}.")
     kind = METHODS[method]
     power = exponent(norm)
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not (isfinite(epsilon) and epsilon >= 0):

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, final
@@ -15,6 +16,7 @@ from problems.network import Network
 from problems.regions.ball import Ball
 from problems.regions.base import Region
 from problems.regions.box import Box
+from problems.rounding import round_up
 from verifier.attacks.classifier import Classifier, ProvedClassifier
 from verifier.attacks.witness import distance_up
 from verifier.bracket import Status
@@ -159,8 +161,9 @@ class PointwiseAttack(Attack):
             AttackRow(int(number), int(label), bool(margin >= 0), distance_up(point, x, problem.norm), float(margin))
             for number, label, margin, point, x in zip(problem.numbers, problem.labels, margins, points, problem.x, strict=True)
         )
-        successes = [row.distance for row in rows if row.success]
-        accuracy, budget = 1 - len(successes) / len(rows), sum(successes) / len(rows)
+        successes = [Fraction(row.distance) for row in rows if row.success]
+        accuracy = round_up(1 - Fraction(len(successes), len(rows)))
+        budget = round_up(sum(successes, Fraction(0)) / len(rows))
         return AttackReport(
             self.name, rows, points, accuracy, budget, self.threat_model(problem),
             problem.model.judged_by, self.loss(problem), problem.status,
