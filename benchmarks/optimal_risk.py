@@ -68,7 +68,7 @@ def two_classes(case: Case) -> Dataset:
 
 def network_errors(data: Dataset, norm: float | str, epsilons: tuple[float, ...]) -> list[tuple[float, float]]:
     """(lower, upper) of the bundled network's adversarial error within each epsilon."""
-    found = [record.bracket for record in radius(NETWORK, data, norm=norm, timeout=20)]
+    found = [record.bracket for record in radius(NETWORK, data, norm=norm, timeout=120)]
     low, high = np.array([(b.lower, b.upper) for b in found]).T
     return [(float((high <= epsilon).mean()), float((low <= epsilon).mean())) for epsilon in epsilons]
 

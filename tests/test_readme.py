@@ -8,7 +8,8 @@ import pytest
 
 from verifier.cli.parser import build
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROPERTY = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(64)) + (
     "".join(f"(declare-const Y_{i} Real)\n" for i in range(10)) + "(assert (>= Y_0 20))(assert (>= Y_1 20))"
 )
@@ -24,8 +25,9 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert len(lines) == 1 + 3 + 2
 
 
-def test_commands() -> None:
-    commands = re.findall(r"^    tightcert (.*)$", README, flags=re.MULTILINE)
-    assert len(commands) >= 5
+@pytest.mark.parametrize("file", ["README.md", "docs/dro.md", "docs/tightness.md", "docs/transport.md", "docs/optimal-risk.md"])
+def test_commands(file: str) -> None:
+    commands = re.findall(r"^    tightcert (.*)$", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert commands
     for command in commands:
         assert build().parse_args(shlex.split(command)).command == command.split()[0]

@@ -17,7 +17,10 @@ from problems.regions.box import Box
 from problems.regions.transport import TransportBall
 from problems.specification import robustness
 from problems.transport.grid import Grid
+from verifier import certified
 from verifier.attacks.linear_maximum import largest
+from verifier.distributional.inner import Setting, Task, maximise
+from verifier.distributional.losses import Margin
 from verifier.enumeration.count import ready
 from verifier.recession.tightness import tightness
 from verifier.robustness import verify
@@ -34,6 +37,8 @@ def main() -> None:
         ball = Ball(np.full(2, 0.5), 0.25, norm, box)
         ball.support(ones)
         ball.closest(ones, -np.ones((1, 1)))
+        certified.ready(norm, "auto")
+        ball.penalised(ones, 1.0)
     image = TransportBall(np.full(4, 0.25), 0.25, Grid(1, 2, 2))
     image.support(np.ones((1, 1, 4)))
     image.closest(np.ones((1, 1, 4)), -np.ones((1, 1)))
@@ -47,6 +52,9 @@ def main() -> None:
         lipschitz(network, box, input_norm=inf, of="vector:1", method=method)
         lipschitz(network, box, input_norm=1, of="pair:0,1", method=method)
     tightness(network, None, 2)
+    for norm in (1, 2, inf):
+        task = Task(0, np.full(2, 0.5), 0, (0.1,), (1e-9,), np.zeros((0, 2)), timeout=60.0)
+        maximise(Setting(network, norm, 1, box, Margin()), task)
     print(f"done in {time.monotonic() - began:.0f} s.", file=sys.stderr)
 
 

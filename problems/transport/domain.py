@@ -69,11 +69,11 @@ class FlowDomain:
         grid, exact = self.grid, [Fraction(0)] * self.size
         for start, end, amount in distance(self.reference, mu, grid).moves:
             channel, p = divmod(start, grid.pixels)
-            (i, j), (k, l) = divmod(p, grid.width), divmod(end % grid.pixels, grid.width)
-            for row in range(min(i, k), max(i, k)):
-                exact[self._edge(channel, row, j, down=True)] += amount if k > i else -amount
-            for column in range(min(j, l), max(j, l)):
-                exact[self._edge(channel, k, column, down=False)] += amount if l > j else -amount
+            (i, j), (below, right) = divmod(p, grid.width), divmod(end % grid.pixels, grid.width)
+            for row in range(min(i, below), max(i, below)):
+                exact[self._edge(channel, row, j, down=True)] += amount if below > i else -amount
+            for column in range(min(j, right), max(j, right)):
+                exact[self._edge(channel, below, column, down=False)] += amount if right > j else -amount
         return exact
 
     def _swept(self, excess: list[Fraction]) -> list[Fraction]:

@@ -1,10 +1,8 @@
 """Linear classifiers under moved mass: exact radii without a linear program (THEORY.md F3; the flow paper's Lemmas 7 and 8).
 
-Let an image mu be moved by a plan: every bit of mass at pixel p goes to some pixel q, pays d(p, q) and gains c_q - c_p. For one bit only
-the best gain for each distance counts, and mixing makes its concave hull available. So the largest gain for a cost r is a fractional
-knapsack over the segments of the hulls of all pixels: steepest first. Inverted, it is the least cost of a gain, and the radius of a
-linear classifier is the least cost, over the other classes t, at which c = w_t - w_y makes up for the margin. This is Lemma 8 without
-its program.
+The largest gain of c for a cost is a curve without a linear program (`problems.transport.curve`); inverted, it is the least cost of a
+gain. The radius of a linear classifier is the least cost, over the other classes t, at which c = w_t - w_y makes up for the margin: Lemma 8
+without its program.
 
 Without the constraint that pixels stay non-negative all mass goes along the steepest edge, as often as needed: the radius is the
 margin divided by the Lipschitz constant of c, the largest |c_q - c_p| / d(p, q) (Lemma 7; its proof's arg max lacks the absolute value).
@@ -12,107 +10,16 @@ margin divided by the Lipschitz constant of c, the largest |c_q - c_p| / d(p, q)
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from itertools import pairwise
 from math import inf
 
 import numpy as np
 
 from problems.errors import DataError, NetworkError
 from problems.rounding import UNIT, round_down, round_up
+from problems.transport.curve import Curve, curve
 from problems.transport.grid import Grid
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class GainCurve:
-    """The largest gain c.(nu - mu) against the cost W1(mu, nu) <= r, in mass times distance: concave, piecewise linear, from (0, 0).
-
-    costs (S + 1,), gains (S + 1,): its corners, constant from the last one on. source, target (S,): the step of each segment carries all
-    mass of `source` from where it is by then (origin) to `target`. error: the gains are wrong by at most this much, costs relatively by
-    at most (S + 4) u.
-    """
-
-    costs: Array
-    gains: Array
-    source: Array
-    origin: Array
-    target: Array
-    error: float
-
-    def gain(self, cost: float) -> float:
-        """The largest gain for a cost, up to rounding."""
-        return float(np.interp(cost, self.costs, self.gains))
-
-    def cost(self, gain: float) -> float:
-        """The least cost of a gain, up to rounding; inf where no plan gains as much."""
-        if gain <= 0.0:
-            return 0.0
-        if gain > self.gains[-1]:
-            return inf
-        k = int(np.searchsorted(self.gains, gain))
-        share = (gain - self.gains[k - 1]) / (self.gains[k] - self.gains[k - 1])
-        return float(self.costs[k - 1] + share * (self.costs[k] - self.costs[k - 1]))
-
-    def image(self, mu: Array, cost: float) -> Array:
-        """mu (n,) after the moves of that cost, up to rounding."""
-        nu = mu.astype(np.float64)
-        for k in range(int(np.searchsorted(self.costs, cost))):
-            share = min(1.0, (cost - self.costs[k]) / (self.costs[k + 1] - self.costs[k]))
-            amount = share * mu[self.source[k]]
-            nu[self.origin[k]] -= amount
-            nu[self.target[k]] += amount
-        return np.maximum(nu, 0.0)
-
-
-def gain_curve(c: Array, mu: Array, grid: Grid) -> GainCurve:
-    """The curve of gains of c (n,) from an image mu (n,) >= 0 on the grid."""
-    levels, index = _levels(grid)
-    segments: list[tuple[float, float, float, int, int, int]] = []  # slope, cost, gain, source, origin, target
-    for channel in range(grid.channels):
-        start = channel * grid.pixels
-        values = c[start : start + grid.pixels]
-        ascending = np.argsort(values, kind="stable")
-        for p in np.flatnonzero(mu[start : start + grid.pixels] > 0.0).tolist():
-            best = np.empty(len(levels), dtype=np.int64)
-            best.fill(-1)
-            best[index[p, ascending]] = ascending  # the last write is the largest value at that distance
-            for before, after in _hull(levels, values, p, best):
-                mass = float(mu[start + p])
-                cost = mass * (levels[index[p, after]] - levels[index[p, before]])
-                gain = mass * (values[after] - values[before])
-                segments.append((gain / cost, cost, gain, start + p, start + before, start + after))
-    # Of one source the segments have falling slopes: a stable sort keeps their order.
-    segments.sort(key=lambda segment: -segment[0])
-    table = np.array(segments).reshape(-1, 6).T
-    costs, gains = table[1], table[2]
-    source, origin, target = table[3:].astype(np.int64)
-    error = 8.0 * (1 + grid.height + grid.width) * UNIT * np.abs(c).max() * mu.sum() + (len(segments) + 8.0) * UNIT * gains.sum()
-    return GainCurve(np.append(0.0, np.cumsum(costs)), np.append(0.0, np.cumsum(gains)), source, origin, target, float(error))
-
-
-@lru_cache(maxsize=4)
-def _levels(grid: Grid) -> tuple[Array, Array]:
-    """(levels (L,), index (P, P)): the distances that occur, and which of them lies between two pixels."""
-    levels, index = np.unique(grid.distances, return_inverse=True)
-    return levels, index.reshape(grid.pixels, grid.pixels)
-
-
-def _hull(levels: Array, values: Array, p: int, best: Array) -> list[tuple[int, int]]:
-    """The rising segments, pixel to pixel, of the least concave function above the values of the best pixels at every distance from p."""
-    corners: list[tuple[float, float, int]] = [(0.0, float(values[p]), int(p))]
-    for level, q in zip(levels[1:].tolist(), best[1:].tolist(), strict=True):
-        if q < 0 or values[q] <= corners[-1][1]:
-            continue
-        value = float(values[q])
-        while len(corners) > 1:
-            (a, low, _), (b, middle, _) = corners[-2:]
-            if (middle - low) * (level - b) > (value - middle) * (b - a):
-                break
-            corners.pop()
-        corners.append((level, value, q))
-    return [(one[2], other[2]) for one, other in pairwise(corners)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,29 +49,39 @@ def linear_radius(weights: Array, bias: Array, x: Array, label: int, grid: Grid)
         if margin <= 0:
             return LinearRadius(0.0, 0.0, label, x)
         c = weights[target] - weights[label]
-        curve = gain_curve(c, x, grid)
-        cost = curve.cost(round_up(margin))
+        gains = curve(c, x, grid)
+        error = _gain_error(gains, c, x, grid)
+        cost = gains.cost(round_up(margin))
         if cost < first:
-            first, nearest, image = cost, target, curve.image(x, cost)
-        low = min(low, _least_cost(curve, c, x, margin, grid))
+            first, nearest, image = cost, target, gains.image(x, cost)
+        low = min(low, _least_cost(gains, c, x, margin, error, grid))
         # A plan that gains so much more that rounding does not matter.
-        slack = 1.0 + (len(curve.costs) + 8.0) * 2.0 * UNIT
-        high = min(high, curve.cost(round_up(margin + 2 * Fraction(curve.error))) * slack)
+        slack = 1.0 + (len(gains.costs) + 8.0) * 2.0 * UNIT
+        high = min(high, gains.cost(round_up(margin + 2 * Fraction(error))) * slack)
     lower = inf if low == inf else max(round_down(Fraction(low) / mass), 0.0)
     return LinearRadius(lower, inf if high == inf else round_up(Fraction(high) / mass), nearest, image)
 
 
-def _least_cost(curve: GainCurve, c: Array, mu: Array, margin: Fraction, grid: Grid) -> float:
+def _gain_error(gains: Curve, c: Array, mu: Array, grid: Grid) -> float:
+    """More than the gains of the curve are wrong by.
+
+    Differences of entries of c that are rounded themselves, slopes in the wrong order by a rounding, a sum of as many terms as segments.
+    """
+    entries = 8.0 * (1 + grid.height + grid.width) * np.abs(c).max() * mu.sum()
+    return float((entries + (len(gains.gains) + 8.0) * gains.gains[-1]) * UNIT)
+
+
+def _least_cost(gains: Curve, c: Array, mu: Array, margin: Fraction, error: float, grid: Grid) -> float:
     """A proven lower bound of the cost at which c gains the margin, by (F1).
 
     For any lam the gain is at most lam cost + sum mu_p max_q [c_q - c_p - lam d(p, q)].
     """
-    if round_down(margin) > curve.gains[-1] + curve.error:
+    if round_down(margin) > gains.gains[-1] + error:
         return inf
-    k = min(max(int(np.searchsorted(curve.gains, round_up(margin))), 1), len(curve.gains) - 1)
-    if len(curve.gains) == 1:
-        return inf if margin > Fraction(curve.error) else 0.0
-    lam = float((curve.gains[k] - curve.gains[k - 1]) / (curve.costs[k] - curve.costs[k - 1]))
+    if len(gains.gains) == 1:
+        return 0.0
+    k = min(max(int(np.searchsorted(gains.gains, round_up(margin))), 1), len(gains.gains) - 1)
+    lam = float((gains.gains[k] - gains.gains[k - 1]) / (gains.costs[k] - gains.costs[k - 1]))
     total = 0.0
     for channel in range(grid.channels):
         part = slice(channel * grid.pixels, (channel + 1) * grid.pixels)
@@ -172,8 +89,8 @@ def _least_cost(curve: GainCurve, c: Array, mu: Array, margin: Fraction, grid: G
         best = (c[part][None, :] - lam * grid.distances[sources]).max(axis=1, initial=-inf)
         total += float(mu[part][sources] @ (best - c[part][sources]))
     size = np.abs(c).max() + lam * (grid.height + grid.width)
-    error = (len(mu) + 16.0) * 4.0 * UNIT * size * float(mu.sum())
-    least = (margin - Fraction(total) - Fraction(error)) / Fraction(lam)
+    slack = (len(mu) + 16.0) * 4.0 * UNIT * size * float(mu.sum())
+    least = (margin - Fraction(total) - Fraction(slack)) / Fraction(lam)
     return max(round_down(least), 0.0)
 
 

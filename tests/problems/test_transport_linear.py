@@ -1,4 +1,4 @@
-"""Exact radii of linear classifiers under moved mass, against linear programs, optimal transport and the support function."""
+"""Exact radii of linear classifiers under moved mass, against linear programs and optimal transport."""
 
 from math import inf
 
@@ -12,8 +12,7 @@ from problems.data import load
 from problems.errors import DataError, NetworkError
 from problems.transport.flows import distance
 from problems.transport.grid import Grid
-from problems.transport.linear import gain_curve, linear_radius, vanilla_linear_radius
-from problems.transport.support import support
+from problems.transport.linear import linear_radius, vanilla_linear_radius
 
 SHAPES = st.sampled_from([(1, 1, 5), (1, 3, 3), (2, 2, 3)])
 
@@ -56,7 +55,7 @@ def test_radii_are_those_of_linear_programs(seed: int, shape: tuple[int, int, in
         assert (found.lower, found.upper, found.target) == (inf, inf, None)
     else:
         assert found.lower == pytest.approx(exact[True], abs=1e-7)
-        assert found.upper - found.lower <= 1e-10 * found.upper
+        assert found.upper - found.lower <= 1e-10 * found.upper + 1e-12
         assert found.image.min() >= 0.0
         assert found.image.sum() == pytest.approx(x.sum())
         logits = weights @ found.image + bias
@@ -64,20 +63,6 @@ def test_radii_are_those_of_linear_programs(seed: int, shape: tuple[int, int, in
     vanilla = vanilla_linear_radius(weights, bias, x, label, grid)
     assert vanilla == pytest.approx(exact[False], abs=1e-7)
     assert vanilla <= found.upper
-
-
-@settings(max_examples=10)
-@given(st.integers(0, 2**32 - 1), SHAPES, st.sampled_from(["l1", "l2"]))
-def test_curve_is_the_support_function(seed: int, shape: tuple[int, int, int], ground: str) -> None:
-    grid = Grid(*shape, ground)
-    weights, _, mu, _ = random_case(seed, grid)
-    c = weights[0]
-    curve = gain_curve(c, mu, grid)
-    radii = np.concatenate([np.linspace(0.0, 1.2 * curve.costs[-1], 7), curve.costs])
-    values = support(np.tile(c, (len(radii), 1)), mu[None, :], radii, shape=grid).value.numpy() - c @ mu
-    assert np.allclose([curve.gain(r) for r in radii], values, rtol=1e-9, atol=1e-9)
-    slopes = np.diff(curve.gains) / np.diff(curve.costs)
-    assert (np.diff(slopes) <= 1e-9 * np.abs(slopes[:-1])).all()
 
 
 def test_the_image_is_as_far_as_the_radius_says() -> None:
@@ -133,7 +118,7 @@ def test_digits_of_a_trained_classifier() -> None:
         image = x / x.sum() * 20
         vanilla = vanilla_linear_radius(model.coef_, model.intercept_, image, y, grid)
         found = linear_radius(model.coef_, model.intercept_, image, y, grid)
-        assert found.lower <= found.upper <= found.lower * (1 + 1e-9)
+        assert found.lower <= found.upper <= found.lower * (1 + 1e-9) + 1e-12
         assert vanilla <= found.upper
         ratios.append(found.lower / vanilla if vanilla else 1.0)
     assert np.mean(ratios) > 1.05

@@ -50,5 +50,5 @@ def value(network: Network, x: Array, y: Array, epsilon: float, norm: float, low
     def dual(rate: float) -> float:
         return rate * epsilon + float(np.mean([suprema(network, p, int(t), rate, norm, lower, upper) for p, t in zip(x, y, strict=True)]))
 
-    found = minimize_scalar(dual, bounds=(0.0, most), method="bounded", options={"xatol": 1e-7})
-    return min(float(found.fun), dual(0.0), dual(most))
+    found = minimize_scalar(dual, bounds=(0.0, most), method="bounded", options={"xatol": 1e-4})
+    return min(float(found.fun), dual(0.0))

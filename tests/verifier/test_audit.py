@@ -257,6 +257,7 @@ def test_progress_is_told(network: Network, data: Dataset, search: Search, tmp_p
         ({"points": 0}, "points"),
         ({"budget": -1.0}, "budget"),
         ({"budget": math.nan}, "budget"),
+        ({"budget": math.inf}, "budget"),
         ({"samples": "5:99"}, "selects no rows"),
         ({"network": "no-such-network"}, "no-such-network"),
         ({"data": "no-such-data"}, "no-such-data"),

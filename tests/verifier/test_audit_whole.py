@@ -8,19 +8,25 @@ import pytest
 
 from problems.data import Dataset
 from problems.maps import Dense
-from problems.network import sequential
+from problems.network import Network, sequential
 from problems.regions import Box
 from verifier.report import Audit
 from verifier.report.audit import audit
+from verifier.report.cells import cells_in_data_plane
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Audit, Path]:
+def tiny() -> tuple[Network, Dataset]:
+    """Two inputs in the unit square, five neurons, three classes, six samples."""
     generator = np.random.default_rng(7)
     maps = [Dense(generator.normal(size=shape)) for shape in ((5, 2), (3, 5))]
     network = sequential(maps, [generator.normal(size=5), generator.normal(size=3)], name="tiny")
     x = generator.uniform(size=(6, 2))
-    data = Dataset(x, network.forward(x).argmax(axis=1), Box(np.zeros(2), np.ones(2)), "six")
+    return network, Dataset(x, network.forward(x).argmax(axis=1), Box(np.zeros(2), np.ones(2)), "six")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Audit, Path]:
+    network, data = tiny()
     folder = tmp_path_factory.mktemp("audit")
     return audit(network, data, output=folder, norms=("2",), points=10, budget=12.0, workers=1), folder
 
@@ -71,3 +77,8 @@ def test_slopes_of_all_space(whole: tuple[Audit, Path]) -> None:
     assert tight.tight_slope[0] <= tight.slope_at_infinity[1] <= tight.lipschitz[1] * (1 + 1e-6)
     assert math.isfinite(tight.lipschitz[1])
     assert tight.reason is not None
+
+
+def test_a_plane_without_time_has_no_cells() -> None:
+    network, data = tiny()
+    assert cells_in_data_plane(network, data, Box.whole_space(2), "2", timeout=0.0) is None

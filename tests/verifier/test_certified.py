@@ -31,7 +31,7 @@ def drawn(seed: int) -> tuple[Network, Dataset]:
     return network, Dataset(x[None], np.array([int(network.forward(x).argmax())]), Box(lower, upper))
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(SEEDS, st.sampled_from(NORMS))
 def test_in_a_box_against_brute_force(seed: int, norm: float) -> None:
     network, data = drawn(seed)
@@ -73,11 +73,11 @@ def test_one_layer_has_no_gap(norm: float) -> None:
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
 def test_certified_then_exact_then_attack(norm: str) -> None:
-    data = datasets.load("digits:test").select(slice(0, 2))
+    data = datasets.load("digits:test").select(slice(1, 3))
     exact = {record.sample: record.bracket for record in radius("digits-16x2", data, norm=norm, workers=1)}
     reach = {sample: bracket.upper for sample, bracket in exact.items()}
     found = list(certified_radii("digits-16x2", data, norm=norm, reach=reach, workers=1))
-    assert [record.sample for record in found] == [0, 1]
+    assert [record.sample for record in found] == [1, 2]
     for record in found:
         assert set(record.radii) == set(METHODS)
         assert all(0.0 < value <= exact[record.sample].lower * (1 + 1e-6) for value in record.radii.values())

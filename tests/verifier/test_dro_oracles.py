@@ -7,9 +7,9 @@ import pytest
 
 from problems.data import Dataset
 from problems.regions import Box
-from verifier import dro
-from verifier.bracket import Status
 from tests.verifier.tightness_oracles import FOUR_NEURONS, IDENTITY, LINEAR, chain
+from verifier import dro, tightness
+from verifier.bracket import Status
 
 EVERYWHERE = Box.whole_space(2)
 
@@ -28,10 +28,23 @@ def test_relu_in_the_plane_follows_its_closed_form() -> None:
         assert record.upper - record.lower <= 1e-5 * max(truth - (b - a), 1e-6)
         assert record.status is Status.CLOSED
     chain_ = records[0].chain
-    assert chain_ is not None and chain_.kappa is not None and chain_.lambda_0 is not None
+    assert chain_ is not None
     assert chain_.lipschitz == pytest.approx((sqrt(2), sqrt(2)), rel=1e-6)
     assert chain_.kappa == pytest.approx((1.0, 1.0), rel=1e-6)
     assert chain_.lambda_0 == pytest.approx((sqrt(2), sqrt(2)), rel=1e-5)
+
+
+def test_tightness_gives_the_steepest_rise() -> None:
+    audit = tightness(IDENTITY, EVERYWHERE, 2, data=data([[1.0, 0.5]], [0]))
+    assert audit.lambda_0 is not None
+    assert (audit.lambda_0.lower, audit.lambda_0.upper) == pytest.approx((sqrt(2), sqrt(2)), rel=1e-5)
+    # In the corner (1/8, 1) of a box the loss x_1 - x_0 is the largest there is.
+    audit = tightness(IDENTITY, Box(np.array([0.125, 0.125]), np.ones(2)), 1, data=data([[0.125, 1.0]], [0]))
+    assert audit.lambda_0 is not None
+    assert audit.lambda_0.upper == pytest.approx(0.0, abs=1e-6)
+    audit = tightness(IDENTITY, Box(np.zeros(2), np.ones(2)), inf, data=data([[1.0, 0.0]], [0]))
+    assert audit.lambda_0 is not None
+    assert (audit.lambda_0.lower, audit.lambda_0.upper) == pytest.approx((2.0, 2.0), rel=1e-5)
 
 
 def test_cross_entropy_in_the_plane_follows_the_published_curve() -> None:
@@ -44,7 +57,7 @@ def test_cross_entropy_in_the_plane_follows_the_published_curve() -> None:
         assert record.upper - record.lower <= 1e-3 * (truth - 0.0088416)
     assert records[0].clean == pytest.approx((0.0088416, 0.0088416), abs=1e-6)
     chain_ = records[0].chain
-    assert chain_ is not None and chain_.lambda_0 is not None
+    assert chain_ is not None
     assert chain_.lambda_0[0] == pytest.approx(0.489867, abs=1e-5)
     assert chain_.lambda_0[1] == pytest.approx(0.489867, rel=1e-3)
     assert chain_.kappa == pytest.approx((0.0, 0.0), abs=1e-9)
@@ -113,7 +126,7 @@ def test_slopes_at_zero_and_at_infinity() -> None:
     samples = data([[1, 0.5], [0.2, 0.9], [2.0, -1.0]], [0, 1, 0])
     small, large = 1e-4, 1e5
     first, last = dro(IDENTITY, samples, loss="margin", norm=2, order=1, epsilon=[small, large], region=EVERYWHERE)
-    assert first.chain is not None and first.chain.lambda_0 is not None and first.chain.kappa is not None and first.clean is not None
+    assert first.chain is not None
     assert (first.upper - first.clean[0]) / small == pytest.approx(first.chain.lambda_0[1], rel=1e-3)
     assert (first.lower - first.clean[1]) / small == pytest.approx(first.chain.lambda_0[0], rel=1e-3)
     assert last.upper / large == pytest.approx(first.chain.kappa[1], rel=1e-3)

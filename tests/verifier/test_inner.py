@@ -18,6 +18,7 @@ from problems.regions import Ball, Box
 from problems.regions.polytope import Polytope
 from tests.verifier.inner_oracles import by_brute_force, random_network
 from verifier.bracket import Status
+from verifier.distributional import inner_kept as kept
 from verifier.distributional.inner import Setting, Task, maximise
 from verifier.distributional.losses import Margin
 
@@ -177,6 +178,30 @@ def test_warm_answers_equal_cold_ones(norm, order):
     assert warm.pieces < sum(answer.pieces for answer in cold)
     backwards = asked(network, box, x, 1, norm, order, rates[::-1], tolerance=tolerance)  # pieces come back at a smaller rate, and go
     assert (np.abs(backwards.upper[::-1] - warm.upper) <= 2.0 * tolerance).all()
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_regions_shrink_and_rounds_of_rates_agree(order):
+    """Bounds at small rates confine larger ones to a ball; a later call for the same sample goes on from what is kept."""
+    rng = np.random.default_rng(21)
+    network, x, box = random_network(rng, (5, 7, 6, 3)), rng.random(5), Box(np.zeros(5), np.ones(5))
+    setting, rates = Setting(network, 2, order, box, Margin()), tuple(np.geomspace(30.0, 0.3, 7).tolist())
+    task = Task(0, x, 2, rates, (1e-3,) * 7, np.zeros((0, 5)))
+    first = maximise(setting, task)
+    memory = kept.take(setting, (2, x.tobytes()))
+    radii = [begun.radius for begun in memory.searches]
+    assert radii[0] == inf
+    assert min(radii) < 0.5
+    kept.keep(setting, (2, x.tobytes()), memory)
+    between = replace(task, rates=tuple(np.geomspace(20.0, 0.5, 5).tolist()), tolerances=(1e-3,) * 5)
+    later, alone = maximise(setting, between), maximise(replace(setting), between)
+    assert first.status is later.status is alone.status is Status.CLOSED
+    assert later.pieces < alone.pieces
+    assert (later.lower <= alone.upper).all()
+    assert (alone.lower <= later.upper).all()
+    again = maximise(setting, task)
+    assert (again.lower <= first.upper).all()
+    assert (first.lower <= again.upper).all()
 
 
 def test_starts_count_and_answers_travel():

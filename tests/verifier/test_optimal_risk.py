@@ -211,6 +211,23 @@ def test_time_over_leaves_a_bracket() -> None:
     assert (risks[1].lower, risks[1].upper, risks[1].status) == (0.0, 0.5, Status.TIMED_OUT)
 
 
+def test_ctrl_c_leaves_a_bracket(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = images.transport, []
+
+    def interrupted(*arguments: np.ndarray) -> images.Plan:
+        calls.append(1)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(images, "transport", interrupted)
+    first, second = optimal_risk("digits:test", classes=[3, 8], norm="wasserstein", epsilon=[0.3, 0.0])
+    assert first.status is Status.INTERRUPTED
+    assert first.lower <= 0.2625 <= first.upper
+    assert first.lower < first.upper
+    assert (second.lower, second.upper, second.status) == (0.0, 0.0, Status.CLOSED)
+
+
 # Bad input
 
 
@@ -226,6 +243,7 @@ def test_time_over_leaves_a_bracket() -> None:
         ({"epsilon": []}, "is empty"),
         ({"norm": 3}, "not supported"),
         ({"priors": "half"}, "not known"),
+        ({"timeout": -1}, "not a number of seconds"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

@@ -350,6 +350,6 @@ def test_lazy_worst_cases_equal_those_of_all_radii(order: float) -> None:
 
 
 def test_bad_questions_about_worst_cases() -> None:
-    for changes in ({"order": 3}, {"epsilon": []}, {"epsilon": [-1.0]}, {"loss": "hinge"}, {"norm": 5}, {"label_cost": 1.0}):
+    for changes in ({"order": 3}, {"epsilon": []}, {"epsilon": [-1.0]}, {"loss": "hinge"}, {"norm": 5}, {"label_cost": -1.0}):
         with pytest.raises(InputError):
             dro(LINE, POINT, **({"norm": 2, "order": 1, "epsilon": [0.1]} | changes))  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def optimise(
 
     rows (B, S, m); signs (B, h) in {-1, 0, 1}: decided neurons; slopes and multipliers (B, S, h): where to start (from a parent).
     stop(best value (B, S)) ends early. steer: the functional itself is one of several that serve, and chosen anew for every iterate;
-    `concretise` then knows what it was. Every iterate is sound, the best one per row is kept.
+    `concretise` then knows which. Every iterate is sound, the best one per row is kept.
     """
     layout = Layout.of(pieces.network, pieces.lines)
     shape = (*rows.shape[:2], layout.neurons)

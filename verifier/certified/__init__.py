@@ -2,6 +2,6 @@
 and Lipschitz margins. Each proves less than the exact search, and none proves anything else: same network, region and arithmetic."""
 
 from verifier.certified.base import Certificate, Question
-from verifier.certified.radii import METHODS, CertifiedRadii, certified_at, certified_radii
+from verifier.certified.radii import METHODS, CertifiedRadii, certified_at, certified_radii, ready
 
-__all__ = ["METHODS", "Certificate", "CertifiedRadii", "Question", "certified_at", "certified_radii"]
+__all__ = ["METHODS", "Certificate", "CertifiedRadii", "Question", "certified_at", "certified_radii", "ready"]

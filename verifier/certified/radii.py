@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 from problems import readers
 from problems.data import Dataset, load
 from problems.errors import InputError, RegionError
-from problems.maps import Array
-from problems.network import Network
+from problems.maps import Array, Dense
+from problems.network import Network, sequential
 from problems.regions import Box
 from problems.regions.ball import exponent
 from verifier import options
@@ -27,6 +28,7 @@ from verifier.search.executors import default_workers, fan_out
 
 # By increasing strength and time, as a rule.
 LEAST = 2.0  # seconds that a sample may take, as long as this is a small part of what is left
+QUICK = 0.1  # seconds that a patient certificate has for a sample, however little is left
 METHODS: dict[str, type[Certificate]] = {kind.name: kind for kind in (NormProduct, IntervalBounds, Crown, Triangle, LocalLipschitz)}
 
 
@@ -46,7 +48,10 @@ class CertifiedRadii:
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """What all samples of one call share; until: an instant of time.time(), by which `workers` at a time are done with all of them."""
+    """What all samples of one call share; until: an instant of time.time(), by which `workers` at a time are done with all of them.
+
+    quick: seconds that a patient certificate has in any case.
+    """
 
     network: Network
     norm: float
@@ -56,6 +61,7 @@ class _Setting:
     solver: str
     until: float
     workers: int
+    quick: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +112,10 @@ def certified_radii(
     if box is not None:
         chosen.check_inside(box)
     count = default_workers() if workers is None else workers
+    ready(exponent(norm), solver)
     until = inf if timeout is None else time.time() + timeout
-    setting = _Setting(net, exponent(norm), box, names, tolerance, solver, until, count)
+    quick = QUICK if timeout is None else min(QUICK, timeout)
+    setting = _Setting(net, exponent(norm), box, names, tolerance, solver, until, count, quick)
     known = {} if reach is None else reach
     rows = [row for row, number in enumerate(chosen.numbers.tolist()) if number not in skip]
     tasks = [
@@ -137,6 +145,15 @@ def certified_at(
     return np.array([bool((q.margins() > 0).all()) and (epsilon == 0 or certificate.holds(q, float(epsilon))) for q in questions])
 
 
+@cache
+def ready(norm: float, solver: str) -> None:
+    """One tiny question, so that all is compiled before the clock starts."""
+    maps = [Dense(np.eye(2)), Dense(np.eye(2))]
+    network = sequential(maps, [np.zeros(2), np.array([0.25, 0.0])], name="ready")
+    setting = _Setting(network, norm, Box(np.zeros(2), np.ones(2)), tuple(METHODS), 0.1, solver, inf, 1, QUICK)
+    _certified(setting, _Task(0, np.full(2, 0.5), 0, inf, 1), None)
+
+
 def _names(methods: Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(METHODS) if methods is None else tuple(methods)
     for name in names:
@@ -151,14 +168,16 @@ def _certified(setting: _Setting, task: _Task, interrupt: Any) -> CertifiedRadii
     """All certificates of one sample, within its share of the time left. The triangle begins where CROWN ends, which it contains."""
     begun = time.monotonic()
     left = max(setting.until - time.time(), 0.0)
-    # A worker's first sample also pays for loading what is compiled.
+    # A worker's first sample also pays for loading what was compiled.
     share = max(left * setting.workers / max(task.left, setting.workers), min(0.05 * left, LEAST))
     radii: dict[str, float] = {}
     seconds: dict[str, float] = {}
     complete: dict[str, bool] = {}
     for name in setting.methods:
         start = time.monotonic()
-        deadline = begun if interrupt is not None and interrupt.is_set() else begun + METHODS[name].patience * share
+        patience = METHODS[name].patience
+        granted = max(patience * share, start - begun + setting.quick if patience > 1 else 0.0)
+        deadline = begun if interrupt is not None and interrupt.is_set() else begun + granted
         question = Question(
             setting.network, task.x, task.label, setting.norm, setting.box, task.reach,
             radii.get(Crown.name, 0.0) if name == Triangle.name else 0.0, setting.tolerance, setting.solver, deadline,

@@ -12,7 +12,7 @@ from verifier.optimality.risk import OptimalRisk
 
 def run(options: Namespace, output: Output) -> None:
     data = load(options.data).select(options.samples)
-    names = ("classes", "norm", "epsilon", "priors", "timeout")
+    names = ("classes", "norm", "epsilon", "priors", "timeout", "memory")
     with waiting("matching"):
         found = verifier.optimal_risk(data, **{name: getattr(options, name) for name in names})
     for risk in found:

@@ -34,13 +34,15 @@ def run(options: Namespace, output: Output) -> None:
 
 
 def record(audit: TightnessAudit) -> dict[str, Any]:
-    """The JSON record: L is the proved end, l and kappa_star the witnessed ones; the other ends stand beside them."""
-    slopes = (audit.lipschitz, audit.tight_slope, audit.slope_at_infinity)
+    """The JSON record: L is the proved end, l, kappa_star and lambda_0 the witnessed ones; the other ends stand beside them."""
+    slopes = {"L": audit.lipschitz, "l": audit.tight_slope, "kappa_star": audit.slope_at_infinity}
+    if audit.lambda_0 is not None:
+        slopes["lambda_0"] = audit.lambda_0
     return {
         "L": audit.lipschitz.upper,
         "l": audit.tight_slope.lower,
         "kappa_star": audit.slope_at_infinity.lower,
-        "lambda_0": audit.lambda_0,
+        "lambda_0": None if audit.lambda_0 is None else audit.lambda_0.lower,
         "cells": audit.cells,
         "unbounded_cells": audit.unbounded_cells,
         "tight_cells": audit.tight_cells,
@@ -50,7 +52,7 @@ def record(audit: TightnessAudit) -> dict[str, Any]:
         "tight_data_top": audit.tight_data_top,
         "complete": audit.complete,
         "seconds": audit.seconds,
-        "brackets": {name: [b.lower, b.upper] for name, b in zip(("L", "l", "kappa_star"), slopes, strict=True)},
+        "brackets": {name: [b.lower, b.upper] for name, b in slopes.items()},
         "norm": plain(audit.norm),
         "labels": audit.labels,
         "steepest_point": None if audit.steepest is None else audit.steepest.point,
@@ -72,6 +74,9 @@ def text(audit: TightnessAudit) -> str:
             ("kappa*", audit.slope_at_infinity, "steepest slope at infinity"),
         )
     ]
+    if audit.lambda_0 is not None:
+        low, high = at_least(audit.lambda_0.lower), at_most(audit.lambda_0.upper)
+        ends.append(f"lambda_0 in [{low}, {high}]  steepest rise of the margin from a sample")
     lines = [
         *ends,
         f"{audit.cells} cells, {audit.unbounded_cells} unbounded, {audit.tight_cells} tight"

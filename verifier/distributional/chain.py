@@ -1,6 +1,7 @@
 """The lines beside V (T6): E + kappa* eps <= V(eps) <= E + lambda_0 eps <= E + L eps, for order 1; for orders above only the upper half.
 
-L is the Lipschitz constant of the margins of the labels present, from `verifier.steepness`; kappa* the steepest slope at infinity, from
+L is the Lipschitz constant of the loss for the labels present, from `verifier.steepness` (for cross-entropy that of all pairs z_k - z_y, of
+which it is a bound); kappa* the steepest slope at infinity, from
 `verifier.recession`; lambda_0 the steepest rise from a sample, see `verifier.distributional.rise`.
 """
 
@@ -14,6 +15,7 @@ from problems.maps import Array
 from verifier.bounds.rounding import down, up
 from verifier.bracket import Bracket, Status
 from verifier.distributional.inner import Setting
+from verifier.distributional.losses import Loss, Margin
 from verifier.recession.infinity import slope_at_infinity
 from verifier.recession.region import directions
 from verifier.recession.tightness import pairs_of
@@ -40,7 +42,9 @@ class Chain:
     reasons: tuple[str, ...] = ()
     moving_labels: bool = False
 
-    def lines(self, clean: tuple[float, float], epsilon: float, order: float) -> tuple[float | None, tuple[float | None, float | None] | None]:
+    def lines(
+        self, clean: tuple[float, float], epsilon: float, order: float
+    ) -> tuple[float | None, tuple[float | None, float | None] | None]:
         """(E + L eps, (E + kappa* eps, E + lambda_0 eps)), rounded outward; `clean` encloses E. kappa* bounds nothing for order > 1."""
         if self.moving_labels:
             return None, None
@@ -105,18 +109,24 @@ class Lines:
         return self.kappa
 
     def lipschitz(self, budget: Budget) -> tuple[float, float]:
-        """The bracket of L over the labels present, each label in an equal share of what is left of the budget."""
+        """The bracket of L over the labels present, each question in an equal share of what is left of the budget."""
+        asked = steepest_of(self.setting.loss, self.setting.network.output_size, self.labels)
+        left = sum(map(len, asked.values()))
         lower, upper = 0.0, 0.0
-        for place, y in enumerate(self.labels):
-            seconds = None if budget.timeout is None else max(budget.remaining, 0.0) / (len(self.labels) - place)
-            found = lipschitz(
-                self.setting.network, self.setting.region, input_norm=self.setting.norm, of=f"margin:{y}", timeout=seconds, seed=self.seed
-            )
-            if found.status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
-            self.slopes[y] = min(self.slopes[y], found.upper)
-            lower, upper = max(lower, found.lower), max(upper, float(self.slopes[y]))
-        self.steepest = lower, upper
+        for y, questions in asked.items():
+            most = 0.0
+            for of in questions:
+                seconds = None if budget.timeout is None else max(budget.remaining, 0.0) / left
+                left -= 1
+                found = lipschitz(
+                    self.setting.network, self.setting.region, input_norm=self.setting.norm, of=of, timeout=seconds, seed=self.seed
+                )
+                if found.status is Status.INTERRUPTED:
+                    raise KeyboardInterrupt
+                lower, most = max(lower, found.lower), max(most, found.upper)
+            self.slopes[y] = min(self.slopes[y], most)
+            upper = max(upper, float(self.slopes[y]))
+        self.steepest = min(lower, upper), upper
         return self.steepest
 
     def known(self) -> Chain:
@@ -129,6 +139,16 @@ class Lines:
             if self.steepest[1] > self.steepest[0] * (1 + 1e-3):
                 reasons.append(f"L is known to lie in [{self.steepest[0]:.6g}, {self.steepest[1]:.6g}] only; its upper end is used.")
         return Chain(self.product, self.steepest, kappa, self.rise, tuple(reasons), self.moving_labels)
+
+
+def steepest_of(loss: Loss, classes: int, labels: list[int]) -> dict[int, list[str]]:
+    """For each label, what `lipschitz` is asked so that the largest answer bounds the Lipschitz constant of the label's loss.
+
+    A margin is as steep as its top competitors. The gradient of cross-entropy is a mean over all competitors, whoever is on top.
+    """
+    if isinstance(loss, Margin):
+        return {y: [f"margin:{y}"] for y in labels}
+    return {y: [f"pair:{k},{y}" for k in range(classes) if k != y] for y in labels}
 
 
 def _intervals(network: object, lower: Array, upper: Array) -> tuple[Array, Array]:
@@ -147,4 +167,3 @@ def _intervals(network: object, lower: Array, upper: Array) -> tuple[Array, Arra
         lowers.append(down(low))
         uppers.append(up(high))
     return lowers[-1], uppers[-1]
-

@@ -3,11 +3,11 @@
 On the part of the region where class k is the label's top competitor, cross-entropy is F(v) for the rows v of `losses.CrossEntropy`. A
 piece is a partial activation pattern and a box [low, high] of rows. For every real r
     F(v(x)) <= r.v(x) + c(r)   where v(x) lies in the box,
-c(r) being the largest F - r.v at a vertex (F is convex; `kernel_log_sum_exp`), so r.v is one row of logits, bounded backward as any other,
-and r is improved together with slopes and multipliers: the bound's derivative by r is v at the maximiser of the relaxation less the
-vertex. Negative parts of r are multipliers of the box's sides. Pieces are split at neurons, and at values of rows: c(r) is off by the square
-of the box's width. Points at which F <= floor, the value that counts as reached, need no bound: low_0 is raised accordingly, and the
-piece's bound is at least the floor.
+c(r) being the largest F - r.v at a vertex (F is convex; `kernel_log_sum_exp`). So r.v is one row of logits, bounded backward as any other,
+and r is chosen anew with every step of slopes and multipliers: the slopes of the chords of F near the relaxation's maximiser, and what a
+side of the box adds as its multiplier. Pieces are split at neurons, and at values of rows, as c(r) is off by the square of the box's
+width. Points at which F <= floor, the value that counts as reached, need no bound: low_0 is raised accordingly, and the piece's bound
+is at least the floor.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from verifier.bounds import Linear, Propagation, backward, optimise, upper_bound
 from verifier.bounds.jacobian import jacobian, masks_of
 from verifier.bounds.rounding import UNIT
 from verifier.distributional import cross_entropy_envelope as envelope
+from verifier.distributional.inner_ascent import backpropagated, climb
 from verifier.distributional.inner_question import Inner, Penalised, Within, joined, norms_of
 from verifier.search.budget import Budget
 from verifier.search.question import Closed, Node, Witness
@@ -33,14 +34,61 @@ PUSHED = 1
 # A neuron is decided rather than a row cut if its score is at least this share of what the cut promises.
 PREFERRED = 0.1
 # And always while the cut promises less than this share of the gap.
-WORTH = 0.1
+WORTH = 0.03
+# Ascents per batch of pieces, and where the first begin: half widths of boxes, as shares of the region's.
+CLIMBERS, REACHES = 2, (1.0, 0.3)
+# Pieces serve the next rates down to this share of the one for which they were begun.
+ANEW = 0.75
 # Programs per piece without open neurons, at most.
 PROGRAMS = 3
 
 
 @dataclass(eq=False)
 class CrossEntropy(Inner):
-    """What is the same for a price of the distance and within a radius."""
+    """What is the same for a price of the distance and within a radius. began: the rate at which the search began anew."""
+
+    began: int = 0
+
+    def roots(self, budget: Budget) -> list[Node]:
+        self._ascend_everywhere()
+        return super().roots(budget)
+
+    def anew(self, position: int) -> bool:
+        """Ranges and neurons cut for a much larger price serve a smaller one badly (measured), unless the maximiser is the same."""
+        rates, which = self.points.rates, self.points.which
+        same = which[position] == which[self.began] != 0
+        if position and (same or rates[position] > ANEW * rates[self.began]):
+            return False
+        self.began = position
+        return True
+
+    def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
+        self.position = int(parameter)
+        self._ascend_everywhere()
+        return super().reconsider(pieces, parameter)
+
+    def _ascend_everywhere(self) -> None:
+        """Ascend from where each competitor's margin is largest by its gradient at the sample, and from all points found so far."""
+        center, box = self.ball.center, self.ball.limits
+        values = self.network.values(center[None])
+        rows = np.stack([target.rows[0] for target in self.targets])
+        slopes = backpropagated(self.network, [np.repeat(value, len(rows), axis=0) for value in values], rows)
+        starts = list(self.points.points)
+        for reach in REACHES:
+            reach = reach * (box.upper - box.lower)
+            low, high = np.maximum(center - reach, box.lower), np.minimum(center + reach, box.upper)
+            starts.extend(self.worth(slopes[None], low[None], high[None])[1][0])
+        climb(self.points, self.ball, self.position, np.stack(starts))
+
+    def propose(self, nodes: Sequence[Node], parameter: float) -> Witness | None:
+        """As for any loss, and an ascent from the best of the points."""
+        found = [node.hints.pop("point") for node in nodes if "point" in node.hints and node.bound > self.target_value]
+        if not found:
+            return None
+        before, points = self.target_value, self.points.drawn(np.stack(found), self.position)
+        worth = self.points.add(points)[:, self.position]
+        climb(self.points, self.ball, self.position, points[np.argsort(-worth)[:CLIMBERS]])
+        return self.known() if self.target_value > before else None
 
     def _bound_group(self, nodes: list[Node], parameter: float, *, fresh: bool) -> None:
         pieces = self.propagate(nodes, parameter, fresh=fresh)
@@ -52,7 +100,7 @@ class CrossEntropy(Inner):
             if node.hints.get("floor", -inf) > floor:  # forms made with that floor say nothing of what lies between the two
                 node.hints.pop("forms", None)
         low = envelope.raised(boxes[0], boxes[1], np.full(len(nodes), floor))
-        missed = (low > boxes[1]).any(axis=1)  # by rows: no point of the piece is worth more than the floor
+        missed = np.any(low > boxes[1], axis=1)  # by rows: no point of the piece is worth more than the floor
         at, push = self._starts(nodes, rows)
         mixture = Mixture(rows, np.minimum(low, boxes[1]), boxes[1], at, push, floor)
 
@@ -117,8 +165,8 @@ class CrossEntropy(Inner):
     # Splitting and closing.
 
     def branch(self, node: Node) -> list[Node]:
-        row, place, promise = node.hints["cut"]
-        if node.hints["rate"] != self.position or self._decides(node):
+        row, place, _ = node.hints["cut"]
+        if node.hints["rate"] != self.asked or self._decides(node):
             return self._inherited(node, super().branch(node))
         children = []
         for side in (0, 1):
@@ -142,15 +190,14 @@ class CrossEntropy(Inner):
 
     def _inherited(self, node: Node, children: list[Node]) -> list[Node]:
         for child in children:
-            for name in ("values", "at", "push", "floor"):
-                child.hints[name] = node.hints[name]
+            child.hints |= {name: node.hints[name] for name in ("values", "at", "push", "floor") if name in node.hints}
         return children
 
     def close(self, node: Node, parameter: float, budget: Budget) -> tuple[Closed, Witness | None] | None:
         """Discard what is not steep; programs for pieces without open neurons, until cuts have made chords good enough."""
         if not self.steep_enough(node.hints["steep"]):
             return Closed(-inf), None
-        if node.hints.get("open", 1) or node.hints["rate"] != self.position:
+        if node.hints.get("open", 1) or node.hints["rate"] != self.asked:
             return None
         closed, witness = self.finish(node, parameter, budget)
         if self.discards(closed.bound, self.target_value) or node.hints["cut"][2] <= 0.0:
@@ -268,7 +315,7 @@ class Mixture:
         """Keep the weights where they gave the best bound (B,) so far."""
         wins = value < self.value
         self.value = np.where(wins, value, self.value)
-        self.best = tuple(np.where(wins[:, None], new, old) for new, old in zip((self.at, self.push), self.best, strict=True))  # type: ignore
+        self.best = tuple(np.where(wins[:, None], new, old) for new, old in zip((self.at, self.push), self.best, strict=True))
 
     def steer(self, value: Array, point: Array, outputs: Array) -> Array:
         """The next weights: chords nearer to the maximiser, and a step of Polyak's length for the sides that it violates."""

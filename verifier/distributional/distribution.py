@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,9 @@ class WorstDistribution:
         save(file, [self])
 
 
-def of_mixture(mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon: float, order: float, norm: float, loss: str) -> WorstDistribution:
+def of_mixture(
+    mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon: float, order: float, norm: float, loss: str
+) -> WorstDistribution:
     """The distribution that a mixture of witnesses stands for."""
     from problems.rounding import round_up
 
@@ -61,7 +64,9 @@ def of_mixture(mixture: Mixture, fronts: list[Front], data: Dataset, *, epsilon:
         cost = float(costs.max(initial=0.0))
         assert cost <= epsilon
     else:
-        spent = sum((Fraction(s) * Fraction(c) for s, c in zip(mixture.shares.tolist(), costs.tolist(), strict=True)), Fraction(0)) / len(fronts)
+        spent = sum((Fraction(s) * Fraction(c) for s, c in zip(mixture.shares.tolist(), costs.tolist(), strict=True)), Fraction(0)) / len(
+            fronts
+        )
         assert spent <= Fraction(epsilon) ** int(order), "a mixture costs more than its budget, please report this network"
         cost = round_up(spent)
     return WorstDistribution(
@@ -75,7 +80,7 @@ def save(file: str | Path, distributions: list[WorstDistribution]) -> None:
     and the numbers order and norm, the text loss, and per distribution epsilons, expected and cost. Raises DataError."""
     if not distributions:
         raise DataError(str(file), "there is no distribution to write.")
-    arrays = {name: np.concatenate([getattr(d, name) for d in distributions]) for name in _ARRAYS}
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(d, name) for d in distributions]) for name in _ARRAYS}
     first = distributions[0]
     try:
         with Path(file).open("wb") as stream:
@@ -98,8 +103,11 @@ def read(file: str | Path) -> list[WorstDistribution]:
         result = []
         for epsilon, expected, cost in zip(held["epsilons"], held["expected"], held["cost"], strict=True):
             mine = held["epsilon"] == epsilon
+            arrays = {name: held[name][mine] for name in _ARRAYS}
             result.append(
-                WorstDistribution(*(held[name][mine] for name in _ARRAYS), float(epsilon), order, norm, loss, float(expected), float(cost))
+                WorstDistribution(
+                    **arrays, epsilon=float(epsilon), order=order, norm=norm, loss=loss, expected=float(expected), cost=float(cost)
+                )
             )
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(str(file), "is no file of distributions.", "Write one with dro --export FILE.") from error

@@ -43,8 +43,8 @@ def dro(
     Polytope, bounded or not; None for the data's own domain, R^n where it has none.
 
     label_cost: None (labels never move), or C > 0: the ground metric on samples is then d((x, y), (x', y')) = ‖x - x'‖ + C 1[y != y'].
-    Zero-one: a moved label is an error at once, so that a sample costs min(r_i, C). Margin and cross-entropy: phi_i(lam) is the largest over
-    y' of sup loss_{y'}(x) - lam (‖x - x_i‖ + C 1[y' != y_i]); for order inf the label moves where C <= eps, and x then within eps - C;
+    Zero-one: a moved label is an error at once, so that a sample costs min(r_i, C). Margin and cross-entropy: phi_i(lam) is the largest
+    over y' of sup loss_{y'}(x) - lam (‖x - x_i‖ + C 1[y' != y_i]); for order inf the label moves where C <= eps, and x then within eps - C;
     not for order 2, where (‖x - x_i‖ + C)^2 penalises the distance twice.
 
     The lower end is an explicit distribution (`distribution`), evaluated on the network; the upper end the dual objective (W1) at proven

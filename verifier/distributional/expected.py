@@ -21,11 +21,11 @@ from problems import readers
 from problems.data import Dataset, load
 from problems.errors import InputError, RegionError
 from problems.regions import Ball, Box, Polytope
-from problems.regions.base import Region
 from problems.regions.ball import exponent
+from problems.regions.base import Region
 from verifier import options
 from verifier.bracket import Status
-from verifier.distributional import inner, whole_space
+from verifier.distributional import inner, shells, whole_space
 from verifier.distributional.chain import Chain, Lines
 from verifier.distributional.distribution import of_mixture
 from verifier.distributional.fan import Fan
@@ -36,18 +36,19 @@ from verifier.distributional.outer import Mixture
 from verifier.distributional.refinement import Item, Refinement
 from verifier.distributional.rise import of_order_one, steepest_rise
 from verifier.distributional.starts import ladder, starts
+from verifier.distributional.witnesses import transport_costs
 from verifier.distributional.worst_case import WorstCase
 from verifier.search.budget import Budget, bytes_of
 from verifier.search.cluster import opened
 from verifier.search.executors import default_workers
 from verifier.search.store import Store, run_fingerprint
 
-# Of the time: for the attack before any search, and, at the end, for L and lambda_0.
-ATTACK_SHARE, LINES_SHARE = 0.1, 0.15
+# Of the time: for the attack before any search, for shells around the samples of large networks, and, at the end, for L and lambda_0.
+ATTACK_SHARE, SHELLS_SHARE, LINES_SHARE = 0.1, 0.35, 0.15
 # Without a time limit: what L and lambda_0 may take.
 LINES_SECONDS = 20.0
 # Seconds that a sample gets at least, and at first where nothing limits it.
-LEAST_SLICE, FIRST_SLICE = 0.05, 2.0
+LEAST_SLICE, FIRST_SLICE = 0.05, 10.0
 
 
 def expected(
@@ -92,7 +93,7 @@ def _check_label_cost(label_cost: float | None, order: float) -> None:
         raise InputError("label cost", f"{label_cost!r} is not a cost.", "Give a finite number > 0, or none: labels then never move.")
     if order == 2:
         raise InputError(
-            "label cost", "is not available for order 2: (d + C)^2 = d^2 + 2 C d + C^2 penalises d twice, which no inner problem here does.",
+            "label cost", "is not available for order 2: (d + C)^2 = d^2 + 2 C d + C^2 penalises d twice, as no inner problem here does.",
             "Use order 1 or inf.",
         )  # fmt: skip
 
@@ -144,11 +145,15 @@ class _Run:
 
     def answer(self, workers: int, executor: Executor | None, store: Store | None) -> list[WorstCase]:
         status = Status.CLOSED
-        share = self.budget.part((1.0 - LINES_SHARE * self.wanted) * self.budget.remaining) if self.budget.timeout is not None else self.budget
+        share = (
+            self.budget.part((1.0 - LINES_SHARE * self.wanted) * self.budget.remaining) if self.budget.timeout is not None else self.budget
+        )
         try:
             self._attack()
             if not self.bounded:
                 self._whole_space(share)
+            if self.bounded and self.setting.order < inf and self.setting.network.neurons >= shells.FROM_NEURONS:
+                self._shells(share, workers, executor)
             status = self._rounds(share, workers, executor, store)
             if self.wanted and status is not Status.INTERRUPTED:
                 self._lines(workers, executor)
@@ -195,6 +200,28 @@ class _Run:
             for column, place in enumerate(rows):
                 self.state.witness(place, label, found[:, column])
         self.attack = self.state.lowers()
+
+    def _shells(self, budget: Budget, workers: int, executor: Executor | None) -> None:
+        """Bounds on balls around every sample, which hold at all rates, in at most SHELLS_SHARE of the time."""
+        part = budget if budget.timeout is None else budget.part(SHELLS_SHARE * budget.remaining)
+        lower, upper = self.setting.region.bounding_box()
+        with Fan(shells.bound, self.setting, workers, executor, part) as fan:
+            tasks, asked = [], {}
+            until = inf if part.timeout is None else time.time() + part.remaining
+            for index, item in enumerate(self.state.items):
+                x = self.data.x[item.place]
+                far = float(transport_costs(np.where(upper - x > x - lower, upper, lower)[None], x, self.setting.norm, inf)[0])
+                if far == 0.0:
+                    continue
+                radii = shells.radii_of(self.epsilon, far)
+                seconds = None if part.timeout is None else max(part.remaining * fan.count / len(self.state.items), LEAST_SLICE)
+                asked[index] = radii
+                tasks.append(Task(index, x, item.label, radii, (0.0,) * len(radii), x[None], seconds, until))
+            for result in fan.results(tasks):
+                item, around = self.state.items[result.sample], np.array(asked[result.sample])
+                rising = np.argsort(around)
+                item.envelope.shells = shells.Shells(around[rising], result.upper[rising], item.envelope.ceiling, self.setting.order)
+                self.state.witness(item.place, item.label, result.points)
 
     def _whole_space(self, budget: Budget) -> None:
         """kappa* and the cells of a region without bounds."""
@@ -248,13 +275,12 @@ class _Run:
             upper = max(min(upper, inf if lipschitz_bound is None else lipschitz_bound), mixture.value)
             closed = self.state.closed(mixture.value, upper)
             stopped = Status.UNDECIDED if status is Status.CLOSED else status
-            records.append(
-                WorstCase(
-                    epsilon, min(self.attack[place].value if self.attack else clean[0], mixture.value), mixture.value, upper,
-                    self.budget.elapsed, Status.CLOSED if closed else stopped, lipschitz_bound, slope_bounds, distribution, chain, clean,
-                    chain.reasons,
-                )  # fmt: skip
-            )
+            attack = min(self.attack[place].value if self.attack else clean[0], mixture.value)
+            record = WorstCase(
+                epsilon, attack, mixture.value, upper, self.budget.elapsed, Status.CLOSED if closed else stopped, lipschitz_bound,
+                slope_bounds, distribution, chain, clean, chain.reasons,
+            )  # fmt: skip
+            records.append(record)
         return records
 
 
@@ -286,7 +312,7 @@ def _timed(questions: list[tuple[float, Item, Task]], budget: Budget, workers: i
 
 
 class _Kept:
-    """Answers in the store: what was proved of a sample's suprema holds in every later call with the same network, loss, norm and region."""
+    """Answers in the store: what was proved of a sample's suprema holds in every later call with this network, loss, norm and region."""
 
     def __init__(self, state: Refinement, store: Store | None) -> None:
         self.store, self.numbers = store, dict.fromkeys(range(len(state.items)), 0)
@@ -298,10 +324,8 @@ class _Kept:
             self.names.append(f"{sha256(x.tobytes()).hexdigest()[:24]}/{item.label}/")
             for _, record in store.records(self.names[index]):
                 points, losses, costs = (np.array(record[name], dtype=np.float64) for name in ("points", "losses", "costs"))
-                result = Inner(
-                    index, np.array(record["upper"], dtype=np.float64), np.zeros(0), points.reshape(-1, len(x)), losses, costs, Status.CLOSED,
-                    0.0, 0,
-                )  # fmt: skip
+                upper = np.array(record["upper"], dtype=np.float64)
+                result = Inner(index, upper, np.zeros(0), points.reshape(-1, len(x)), losses, costs, Status.CLOSED, 0.0, 0)
                 state.absorb(item, np.array(record["rates"]), result)
                 self.numbers[index] += 1
 

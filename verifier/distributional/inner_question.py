@@ -105,6 +105,7 @@ class Inner(PiecewiseQuestion):
             node.hints["forms"] = joined(earlier[i], result.linear.coefficients[i], constants[i])
             node.hints["steep"] = steep[i]
             node.hints["rate"] = self.asked
+            node.hints["empty"] = bool(pieces.empty[i])
         self._measure_steepness(nodes)
 
     def _measure_steepness(self, nodes: list[Node]) -> None:
@@ -125,6 +126,10 @@ class Inner(PiecewiseQuestion):
         return Witness(self.target_value, self.points.points[int(self.points.which[self.position])])
 
     # Other rates.
+
+    def anew(self, position: int) -> bool:
+        """Whether the search for the next rate begins with the region, rather than with the pieces of the rate before."""
+        return False
 
     def reconsider(self, pieces: Sequence[Node], parameter: float) -> Witness | None:
         self.position = int(parameter)
@@ -150,7 +155,7 @@ class Inner(PiecewiseQuestion):
         total = np.where(value == -inf, -inf, np.where(np.isnan(total), inf, up(total)))
         starts = np.concatenate([[0], np.cumsum(count)[:-1]])
         for node, bound in zip(pieces, np.minimum.reduceat(total, starts).tolist(), strict=True):
-            node.bound = bound if self.steep_enough(node.hints["steep"]) else -inf
+            node.bound = bound if self.steep_enough(node.hints["steep"]) and not node.hints["empty"] else -inf
 
     # Splitting and closing.
 
@@ -170,7 +175,9 @@ class Inner(PiecewiseQuestion):
             return Closed(-inf), None
         if node.hints.get("open", 1) or not self.loss.linear_cells:
             return None
-        return self.finish(node, parameter, budget)
+        closed, witness = self.finish(node, parameter, budget)
+        node.hints["empty"] = closed.bound == -inf  # every program has a finite bound, at any rate: no point was left
+        return closed, witness
 
     def settle(self, node: Node, pieces: Propagation, parameter: float, budget: Budget) -> tuple[Closed, Witness | None]:
         """A piece without open neurons is one convex program."""

@@ -12,12 +12,16 @@ constantly beyond them. For p = inf there is no outer problem; the same two clas
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import fsum, inf, nextafter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from problems.maps import Array
 from problems.rounding import round_down, round_up
 from verifier.bounds.rounding import UNIT, up
+
+if TYPE_CHECKING:
+    from verifier.distributional.shells import Shells
 
 # A split sample's share is a multiple of this, so that its complement is a float64 number too.
 GRAIN = 2.0**-52
@@ -72,7 +76,7 @@ class Front:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Which witnesses carry mass: samples (A,), picks (A,) among each sample's front, shares (A,) of its mass; the expected loss from below.
+    """Which witnesses carry mass: samples (A,), picks (A,) among their fronts, shares (A,) of their mass; expected loss, rounded down.
 
     rate: the price lam at which the budget ends; 0 where it is not used up.
     """
@@ -164,13 +168,15 @@ class Segments:
 class Envelope:
     """Proven upper bounds of one phi_i as a function of the rate lam (for order inf: of the largest loss as a function of the radius).
 
-    base: an upper bound of the loss at x_i; ceiling: of the loss on the region (inf where there is none); slope: of its Lipschitz constant.
+    base: an upper bound of the loss at x_i; ceiling: of the loss on the region (inf where there is none); slope: of its Lipschitz constant;
+    shells: bounds around the sample.
     """
 
     order: float
     base: float
     ceiling: float = inf
     slope: float = inf
+    shells: "Shells | None" = None
     rates: Array = field(default_factory=lambda: np.zeros(0))
     values: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -182,17 +188,16 @@ class Envelope:
         rates, values = rates[order], values[order]
         first = np.concatenate([[True], np.diff(rates) > 0])
         rates, values = rates[first], values[first]
-        if self.order == inf:  # the loss grows with the radius
-            values = np.minimum.accumulate(values[::-1])[::-1]
-        else:
-            values = np.minimum.accumulate(values)
-        self.rates, self.values = rates, values
+        # The loss grows with the radius, and phi falls with the rate.
+        grows = self.order == inf
+        self.rates, self.values = rates, np.minimum.accumulate(values[::-1])[::-1] if grows else np.minimum.accumulate(values)
         return news
 
     def at(self, rates: Array) -> Array:
         """(R,) upper bounds at rates >= 0 (R,)."""
         rates = np.asarray(rates, dtype=np.float64)
-        return np.minimum(self._known(rates), np.minimum(self._at_once(rates), self.ceiling))
+        known = np.minimum(self._known(rates), np.minimum(self._at_once(rates), self.ceiling))
+        return known if self.shells is None else np.minimum(known, self.shells.at(rates))
 
     def _known(self, rates: Array) -> Array:
         if not len(self.rates):

@@ -20,7 +20,8 @@ MARGIN = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """g (n,) with its error, and rows (m, n) with theirs, scaled to length 1; in d = x - x_i the piece is start + g.d where rows d + slack >= 0.
+    """g (n,) with its error, and rows (m, n) with theirs, scaled to length about 1; in d = x - x_i it is start + g.d, where rows d +
+    slack >= 0.
 
     start and slack (m,) hold with the errors start_error and slack_error (m,).
     """

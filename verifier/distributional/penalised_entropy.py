@@ -1,7 +1,8 @@
 """Cross-entropy on one cell, penalised by the distance from a sample: bounded by branching over the competitors' margins.
 
-On the part of a cell where k is the top competitor let v_0 = z_k - z_y, v_j = z_j - z_k <= 0: affine in x. On a box of v, cross-entropy lies
-below r.v + c(r) for any r (`kernel_log_sum_exp.envelope`), which makes the box a penalised affine piece (`penalised_cell`) with the box as
+On the part of a cell where k is the top competitor let v_0 = z_k - z_y, v_j = z_j - z_k <= 0: affine in x. On a box of v, cross-entropy
+lies below r.v + c(r) for any r (`kernel_log_sum_exp.envelope`), which makes the box a penalised affine piece (`penalised_cell`) with the
+box as
 further rows. Boxes are halved where the affine bound is off at the maximiser; they begin as v_0 <= 0 and v_0 >= 0, all else unbounded.
 """
 
@@ -160,4 +161,3 @@ def _envelope(r: Array, low: Array, high: Array) -> tuple[float, Array]:
     value, vertex = np.empty(1), np.empty((1, len(r)))
     envelope(r[None].copy(), low[None].copy(), high[None].copy(), value, vertex)
     return float(value[0]), vertex[0]
-

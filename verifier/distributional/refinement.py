@@ -53,9 +53,7 @@ class Refinement:
             low[y], high[y] = loss.at_least(network, data.x, y), loss.at_most(network, data.x, y)
         own = data.y, np.arange(count)
         self.clean = nextafter(fsum(low[own]) / count, -inf), nextafter(fsum(high[own]) / count, inf)
-        self.fronts = [
-            Front(x, int(y), float(v), concave=self.order < inf) for x, y, v in zip(data.x, data.y, low[own], strict=True)
-        ]
+        self.fronts = [Front(x, int(y), float(v), concave=self.order < inf) for x, y, v in zip(data.x, data.y, low[own], strict=True)]
         self.items: list[Item] = []
         for i, mine in enumerate(data.y.tolist()):
             for y in [mine] if label_cost is None else [mine, *(k for k in labels if k != mine)]:
@@ -111,7 +109,7 @@ class Refinement:
 
     def _radius(self, rate: float, item: Item) -> float:
         """How far the input may move within the radius `rate` (order inf), rounded up; negative where the label may not."""
-        return float(up(np.float64(rate - item.fee))) if item.fee and rate >= item.fee else rate - item.fee
+        return nextafter(rate - item.fee, inf) if item.fee and rate >= item.fee else rate - item.fee
 
     def lowers(self) -> list[Mixture]:
         """The best mixture for every eps."""
@@ -121,6 +119,8 @@ class Refinement:
     def brackets(self) -> tuple[list[Mixture], Array]:
         """(mixtures, upper ends (E,))."""
         mixtures = self.lowers()
+        if self.order < inf:  # where the lower model has its minima; what is proved elsewhere bounds the suprema there too
+            self.rates |= {max(mixture.rate, self.least) for mixture in mixtures if mixture.rate < inf}
         return mixtures, self._proved()
 
     def _proved(self) -> Array:
@@ -131,6 +131,9 @@ class Refinement:
         wanted = self.rates | {0.0} | {item.envelope.slope for item in self.items if self.order == 1}
         if self.order == 2:
             wanted |= {item.envelope.slope / (2 * e) for item in self.items for e in self.epsilon if e > 0}
+        shelled = [item.envelope.slope for item in self.items if item.envelope.shells is not None and item.envelope.slope < inf]
+        if shelled:  # shells answer at any rate: the best one is not known beforehand
+            wanted |= set(np.geomspace(1e-5 * max(shelled), max(shelled), 121).tolist())
         rates = np.array(sorted(rate for rate in wanted if rate < inf))
         known = self.uppers(rates)
         sums = np.array([fsum(column) if np.isfinite(column).all() else inf for column in known.T])
@@ -192,4 +195,3 @@ class Refinement:
             near = [g for (low, high), g in zip(intervals, goals, strict=True) if low <= rate <= high]
             allowed.append(min(near, default=min(goals)))
         return rates, allowed
-

@@ -1,33 +1,38 @@
 """lambda_0, the steepest rise of the loss from a sample (T5), by Dinkelbach's method on the phi_i.
 
-(loss(x) - loss(x_i)) / ‖x - x_i‖ > lam for some x iff phi_i(lam) > loss(x_i). So lam starts at the steepest witness (and kappa*), every sample is asked
-at the same lam, a witness found there that is steeper raises lam, and samples that were settled at a smaller lam stay settled.
+(loss(x) - loss(x_i)) / ‖x - x_i‖ > lam for some x iff phi_i(lam) > loss(x_i). So lam starts at the steepest witness (and kappa*), every
+sample is asked at the same lam, a witness found there that is steeper raises lam, and samples that were settled at a smaller lam stay so.
 
-A proven bound phi_i(lam) <= loss(x_i) + delta allows (loss(x) - loss(x_i)) / ‖x - x_i‖ <= lam + delta / ‖x - x_i‖, which says nothing near x_i. There, within
-a radius rho in which no neuron changes its sign, the loss is smooth and its slope is bounded by the gradient itself. Both together:
+A proven bound phi_i(lam) <= loss(x_i) + delta allows (loss(x) - loss(x_i)) / ‖x - x_i‖ <= lam + delta / ‖x - x_i‖, which says nothing near
+x_i. There, within a radius rho in which no neuron changes its sign, the slope is bounded by the gradient itself. Both together:
 
     lambda_0 <= max_i max(lam + delta_i / rho_i, the slope within rho_i of x_i).
 
-Within rho the shares p_j of cross-entropy's gradient sum_j p_j grad(z_j - z_y) change by at most a factor exp(2 G rho), G = max_j ‖grad(z_j - z_y)‖_s; for
-the margin only competitors that can be on top there count. In a box, directions that leave it are no directions.
+Within rho the shares p_j of cross-entropy's gradient sum_j p_j grad(z_j - z_y) change by at most a factor exp(2 G rho), with
+G = max_j ‖grad(z_j - z_y)‖_s; for the margin only competitors that can be on top there count. In a box, directions that leave it are none.
 """
 
+import time
 from dataclasses import dataclass, replace
 from math import expm1, inf, nextafter
+from typing import Any
 
 import numpy as np
 
+from problems.data import Dataset
 from problems.maps import Array
 from problems.network import Network
-from problems.regions import Box
+from problems.regions import Box, Polytope
+from problems.regions.base import Region
 from verifier.bounds.rounding import gamma
 from verifier.distributional.fan import Fan
 from verifier.distributional.inner import Setting, Task
-from verifier.distributional.losses import CrossEntropy
+from verifier.distributional.losses import CrossEntropy, Margin
 from verifier.distributional.refinement import Item, Refinement
 from verifier.recession.networks import with_bias_input
 from verifier.recession.rows import linear_parts
 from verifier.recession.slope import dual_norm
+from verifier.recession.tight import steepest
 from verifier.search.budget import Budget
 from verifier.witness import enclose
 
@@ -53,13 +58,15 @@ def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, 
         open_items = [i for i, item in enumerate(state.items) if _excess(state, item, rate) > _settled(state, item)]
         if not open_items:
             break
-        until = inf if budget.timeout is None else budget.remaining
+        left = inf if budget.timeout is None else budget.remaining
+        until = time.time() + left
         tasks = []
         for i in open_items:
             item = state.items[i]
             front = state.fronts[item.place]
-            seconds = None if until == inf else max(until * fan.count / len(open_items), 0.02)
-            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), (0.5 * _settled(state, item),), front.points, seconds))
+            seconds = None if left == inf else max(left * fan.count / len(open_items), 0.02)
+            goal = (0.5 * _settled(state, item),)
+            tasks.append(Task(i, state.data.x[item.place], item.label, (rate,), goal, front.points, seconds, until))
         for result in fan.results(tasks):
             state.absorb(state.items[result.sample], np.array([rate]), result)
         lower = max(lower, witnessed(state))
@@ -67,6 +74,53 @@ def steepest_rise(state: Refinement, fan: Fan, budget: Budget, *, least: float, 
             break
     upper = max((_above(state, item, asked, near) for item, near in zip(state.items, local, strict=True)), default=inf) if asked else most
     return lower, max(min(upper, most), lower)
+
+
+def rise_of(
+    network: Network, data: Dataset, region: Region, norm: float, *, budget: Budget, most: float, kappa: tuple[float, float],
+    tolerance: float, workers: int = 1,
+) -> tuple[float, float] | None:  # fmt: skip
+    """(lower, upper) of lambda_0 for the margin; None where the region is no box and no polytope, or its cells are not all to be had.
+
+    most: an upper bound (L); kappa: the bracket of kappa*.
+    """
+    from verifier.distributional import inner, whole_space
+
+    if not isinstance(region, Box | Polytope):
+        return None
+    setting = Setting(network, norm, 1.0, region, Margin())
+    count = network.output_size
+    state = Refinement(
+        setting, data, [0.0], tolerance, slopes=np.full(count, most), ceilings=np.full(count, inf), least=kappa[1] * (1 + 1e-8)
+    )  # fmt: skip
+    for item in state.items:
+        state.witness(item.place, item.label, uphill(state, item))
+    work: Any = inner.maximise
+    context: Any = setting
+    if not all(np.isfinite(side).all() for side in region.bounding_box()):
+        cells = whole_space.cells_of(setting, budget)
+        if not cells.complete:
+            return None
+        work, context = whole_space.maximise, cells
+    with Fan(work, context, workers, None, budget) as fan:
+        return steepest_rise(state, fan, budget, least=kappa[0], most=most, tolerance=tolerance)
+
+
+def uphill(state: Refinement, item: Item) -> Array:
+    """(A, n) points on the ray along the steepest direction of the sample's own gradient, near and far."""
+    network, x = state.setting.network, state.data.x[item.place]
+    if network.neurons * network.input_size > MOST_ENTRIES:
+        return x[None]
+    values = network.values(x[None])
+    before = [values[network.nodes[i].parent][0] for i in network.relus]  # type: ignore[union-attr]
+    pattern = np.where(np.concatenate([np.zeros(0), *before]) > 0, 1, -1).astype(np.int8)
+    logits = values[-1][0].copy()
+    logits[item.label] = -inf
+    g, error = linear_parts(network, pattern[None]).gradients(np.array([(item.label, int(logits.argmax()))]))
+    g, error = _inward(state.setting, x, g[0], error[0])
+    direction = steepest(g, error, state.setting.norm, np.zeros(len(x), dtype=bool))[0][0]
+    size = float(np.abs(direction).max())
+    return x[None] if size == 0 else x + np.power(10.0, np.arange(-6, 1))[:, None] * (direction / size)
 
 
 def witnessed(state: Refinement) -> float:

@@ -1,13 +1,14 @@
 """phi_i on regions without bounds, by the cells of the region (W1, W2): what `inner.maximise` does by search on bounded ones.
 
-On the cell of pattern D the competitor k has the margin g.x + b. For p = 1 a pair (D, k) with ‖g‖_s <= lam is left out: from a point of it the
-segment towards x_i loses nothing until it reaches another piece, and in the end x_i itself (W2). For every other pair any multipliers
+On the cell of pattern D the competitor k has the margin g.x + b. For p = 1 a pair (D, k) with ‖g‖_s <= lam is left out: from a point of it
+the segment towards x_i loses nothing until it reaches another piece, and in the end x_i itself (W2). For every other pair any multipliers
 mu >= 0 of the rows a_j.x + c_j >= 0 of cell and region bound
 
-    sup over the cell of g.x + b - lam ‖x - x_i‖^p  <=  g.x_i + b + sum_j mu_j (a_j.x_i + c_j) + sup_d w.d - lam ‖d‖^p,   w = g + sum_j mu_j a_j,
+    sup over the cell of g.x + b - lam ‖x - x_i‖^p  <=  g.x_i + b + sum_j mu_j (a_j.x_i + c_j) + sup_d w.d - lam ‖d‖^p,
 
-where the last supremum is 0 if ‖w‖_s <= lam and infinite otherwise for p = 1, ‖w‖_s^2 / (4 lam) for p = 2, and lam ‖w‖_s for p = inf, lam then
-being the radius. The best mu is a linear, conic or quadratic program; what is reported is recomputed from its mu with all roundings, so
+w = g + sum_j mu_j a_j, where the last supremum is 0 if ‖w‖_s <= lam and infinite otherwise for p = 1, ‖w‖_s^2 / (4 lam) for p = 2, and
+lam ‖w‖_s for p = inf, lam then being the radius. The best mu is a linear, conic or quadratic program; what is reported is recomputed from
+its mu with all roundings, so
 that no solver is trusted. The dual point of that program is x - x_i, a witness wherever it may lie: its loss is evaluated on the network.
 Unbounded cells need nothing further, and lam > kappa* makes every supremum finite (T4).
 """
@@ -19,7 +20,7 @@ from math import inf
 import numpy as np
 
 from problems.maps import Array
-from verifier.bounds.rounding import TINY, UNIT, gamma
+from verifier.bounds.rounding import UNIT
 from verifier.bracket import Status
 from verifier.distributional import penalised_entropy
 from verifier.distributional.inner import Inner, Setting, Task
@@ -35,7 +36,7 @@ from verifier.search.budget import Budget, bytes_of
 
 @dataclass(frozen=True, eq=False)
 class Everywhere:
-    """All cells of a region: rows (M, m, n + 1) with rows (x, 1) >= 0 on the cell, logits (M, K, n + 1) as functions of (x, 1), with errors.
+    """All cells of a region: rows (M, m, n + 1) with rows (x, 1) >= 0 on the cell, logits (M, K, n + 1) over (x, 1), with errors.
 
     complete: no cell is missing. Cells that are not proved empty are among them.
     """
@@ -66,7 +67,6 @@ class Everywhere:
         g, error = self._differences(label)
         return Piece.seen(self.rows[cell], self.row_errors[cell], g[cell, k], error[cell, k], x, self.setting.norm)
 
-
     def part(self, cell: int, label: int, k: int, x: Array) -> "penalised_entropy.Part":
         """The part of the cell where k is the top competitor, seen from x (n,)."""
         others = [j for j in range(self.logits.shape[1]) if j not in (label, k)]
@@ -91,9 +91,7 @@ def cells_of(setting: Setting, budget: Budget) -> Everywhere:
         patterns = np.zeros((1, 0), np.int8)
     parts = linear_parts(with_bias_input(network), patterns)
     sides = _sides(region)
-    rows = np.concatenate(
-        [parts.rows * np.sign(parts.patterns)[..., None], np.broadcast_to(sides, (len(patterns), *sides.shape))], axis=1
-    )
+    rows = np.concatenate([parts.rows * np.sign(parts.patterns)[..., None], np.broadcast_to(sides, (len(patterns), *sides.shape))], axis=1)
     errors = np.concatenate([parts.row_errors, np.zeros((len(patterns), *sides.shape))], axis=1)
     return Everywhere(setting, rows, errors, parts.jacobian, parts.jacobian_errors, cells.complete)
 
@@ -121,7 +119,7 @@ def maximise(everywhere: Everywhere, task: Task, interrupt: object = None) -> In
 
 
 def far_out(point: Array, direction: Array) -> Array:
-    """(A, n) points on the ray from `point` along the steepest direction at infinity: they approach a worst case that is not attained (W3)."""
+    """(A, n) points on the ray from `point` along the steepest direction at infinity: what approaches a worst case out there (W3)."""
     size = max(1.0, float(np.abs(point).max(initial=0.0)))
     return point + size * np.power(10.0, np.arange(0, 8))[:, None] * direction
 
@@ -218,7 +216,6 @@ class _Work:
         if better < bound:
             self.multipliers[cell, k], bound = multipliers, better
         return bound
-
 
     def _entropy(self, cell: int, k: int, rate: float, tolerance: float) -> float:
         part = self.everywhere.part(cell, self.task.label, k, self.task.x)

@@ -23,10 +23,7 @@ def inside(region: Region, points: Array) -> Array:
 def transport_costs(points: Array, x: Array, norm: float, order: float) -> Array:
     """(A,) upper bounds of ‖points - x‖_norm^order, of the distance itself for order inf; 0 at x."""
     shift = np.abs(points - x)
-    if norm == inf:
-        size = shift.max(axis=1, initial=0.0)
-    else:
-        size = shift.sum(axis=1) if norm == 1 else np.sqrt((shift * shift).sum(axis=1))
+    size = {1: shift.sum, inf: shift.max}[norm](axis=1) if norm != 2 else np.sqrt((shift * shift).sum(axis=1))
     # Each difference is rounded once; what underflows in a square is below TINY^(1/2).
     size = np.where((shift == 0).all(axis=1), 0.0, size * (1 + gamma(points.shape[1] + 8)) + TINY**0.5)
     return size * size * (1 + gamma(4)) if order == 2 else size

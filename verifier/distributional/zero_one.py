@@ -20,8 +20,11 @@ from problems.maps import Array
 from problems.regions.ball import exponent
 from problems.regions.base import Region
 from verifier import options
+from verifier.bounds.rounding import up
 from verifier.bracket import Status
+from verifier.distributional.distribution import of_mixture
 from verifier.distributional.knapsack import Curve, check_epsilon, error_bounds, worst_case_error
+from verifier.distributional.outer import Front, Segments
 from verifier.distributional.worst_case import WorstCase
 from verifier.kept import stored
 from verifier.radii import Radius, Setting, Task, attacked_tasks, fanned, prepare, solve
@@ -111,7 +114,7 @@ def _refined(
                 break
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
-    return state.records(budget.elapsed, status)
+    return state.records(budget.elapsed, status, chosen, setting.norm)
 
 
 class Refinement:
@@ -160,11 +163,34 @@ class Refinement:
                 batch.append(replace(self.tasks[sample], enough=min(goal if goal > 0 else inf, self.cap)))
         return batch
 
-    def records(self, seconds: float, status: Status) -> list[WorstCase]:
+    def fronts(self, classes: int) -> list[Front]:
+        """What one error costs of each sample: its misclassified point, or another label where that is cheaper."""
+        result = []
+        for sample, i in self.index.items():
+            task = self.tasks[sample]
+            front = Front(task.x, task.label, float(self.upper[i] == 0), concave=self.order < inf)
+            if 0 < self.upper[i] < inf:
+                moved = task.start is None or self.upper[i] == self.cap
+                point, label = (task.x, (task.label + 1) % classes) if moved else (task.start, task.label)
+                price = self.upper[i] if self.order != 2 else up(self.upper[i] * self.upper[i])
+                assert point is not None
+                front.add(point[None], label, np.ones(1), np.array([price]))
+            result.append(front)
+        return result
+
+    def records(self, seconds: float, status: Status, data: Dataset, norm: float) -> list[WorstCase]:
         """One record per eps."""
+        fronts = self.fronts(max(2, int(data.y.max()) + 1))
+        segments = Segments(fronts)
+        worst = [
+            of_mixture(segments.mixture(e, self.order), fronts, data, epsilon=e, order=self.order, norm=norm, loss="zero-one")
+            if e < inf
+            else None
+            for e in self.epsilon
+        ]
         low, high = error_bounds(self.lower, self.upper, self.epsilon, self.order)
         attack, _ = error_bounds(self.attack, self.attack, self.epsilon, self.order)
         return [
-            WorstCase(e, float(f), float(a), float(b), seconds, Status.CLOSED if b - a <= self.tolerance else status)
-            for e, f, a, b in zip(self.epsilon, attack, low, high, strict=True)
+            WorstCase(e, float(f), float(a), float(b), seconds, Status.CLOSED if b - a <= self.tolerance else status, distribution=d)
+            for e, f, a, b, d in zip(self.epsilon, attack, low, high, worst, strict=True)
         ]

@@ -29,7 +29,7 @@ from verifier.bracket import Status
 from verifier.optimality import cover
 from verifier.optimality.distances import NormDistances
 from verifier.optimality.images import ImageDistances
-from verifier.search.budget import Budget
+from verifier.search.budget import Budget, bytes_of
 
 PRIORS = ("empirical", "equal")
 
@@ -92,16 +92,17 @@ def optimal_risk(
     samples: str | slice | None = None,
     priors: str = "empirical",
     timeout: float | None = None,
+    memory: float | None = None,
 ) -> list[OptimalRisk]:
     """The least adversarial risk that any classifier can have between two classes of `data`, for each eps.
 
     data: as for `radius`; classes: two labels; norm: 1, 2, inf, or "wasserstein" (images normalised to mass 1, W1 with L1 ground
     distance in pixels); epsilon: how far each sample may move, >= 0; priors: "empirical", every sample weighs the same, or "equal", both
-    classes do; timeout in seconds for the whole call. The answer holds for deterministic and for randomised classifiers, and for an
-    adversary in the whole space or in any convex domain (a box; a cap on pixels): midpoints lie in it. For "wasserstein" it is
-    about classifiers that see the normalised image. Raises InputError.
+    classes do; timeout in seconds for the whole call, memory in GB. The answer holds for deterministic and for randomised classifiers,
+    and for an adversary in the whole space or in any convex domain (a box; a cap on pixels): midpoints lie in it. For "wasserstein" it
+    is about classifiers that see the normalised image. Raises InputError.
     """
-    values = [epsilon] if isinstance(epsilon, int | float) else list(epsilon)
+    values = [epsilon] if isinstance(epsilon, int | float | np.number) else list(epsilon)
     if not values:
         raise InputError("epsilon", "is empty.", "Give at least one number >= 0.")
     for value in values:
@@ -109,12 +110,12 @@ def optimal_risk(
             raise InputError("epsilon", f"{value!r} is not a finite number >= 0.", "Give how far each sample may move.")
     if priors not in PRIORS:
         raise InputError("priors", f"{priors!r} is not known.", f"Choose one of {', '.join(PRIORS)}.")
-    options.check(timeout=timeout)
+    options.check(timeout=timeout, memory=memory)
     chosen = load(data).select(samples)
     first, second = _members(chosen, classes)
     distances = _distances(chosen, first, second, norm)
     interrupt = Event()
-    budget = Budget(timeout, interrupt=interrupt)
+    budget = Budget(timeout, bytes_of(memory), interrupt)
     numbers = chosen.numbers[first], chosen.numbers[second]
     return [_answer(distances, float(value), numbers, priors == "equal", budget, interrupt) for value in values]
 

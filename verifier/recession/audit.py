@@ -47,7 +47,8 @@ class TightnessAudit:
     """What `tightness` found; every number is about full cells, with labels present in `labels`.
 
     lipschitz: the bracket of L (T1), its witness a point of the steepest cell, or the direction of kappa* where that is steeper than the
-    cells seen. tight_slope: of l (T3), slope_at_infinity: of kappa* (T4), their witnesses directions. lambda_0 (T5) is not computed.
+    cells seen. tight_slope: of l (T3), slope_at_infinity: of kappa* (T4), their witnesses directions. lambda_0 (T5): its
+    bracket for the data and the margin, None without data or where it was not to be had.
     cells: full cells of the region, of which unbounded_cells and tight_cells (for some label and competitor); undecided: patterns neither
     proved full nor proved not to be, which count in upper ends alone.
     layers: for each ReLU layer, the share of cells in which all rows up to it hold at M_r(gradient) for some pair, the region aside.
@@ -70,7 +71,7 @@ class TightnessAudit:
     seconds: float
     steepest: Steepest | None = None
     tightest: Steepest | None = None
-    lambda_0: float | None = None
+    lambda_0: Bracket | None = None
     tight_data: float | None = None
     tight_data_top: float | None = None
     reason: str | None = None

@@ -91,6 +91,9 @@ def cells_in_plane(
         if len(polygons) > MOST:
             complete = False
             break
+    if not found:  # no time for any
+        nothing = np.zeros(0)
+        return PlaneCells(window, (), nothing, nothing.astype(bool), nothing, nothing.astype(bool), np.zeros((0, 2)), False)
     slopes, tight, tight_slopes, free, directions = (np.concatenate(part) for part in zip(*found, strict=True))
     return PlaneCells(window, tuple(polygons), slopes, tight, tight_slopes, free, directions, complete and stream.complete)
 

@@ -15,12 +15,16 @@ from problems.regions import Box
 from problems.regions.ball import exponent
 from problems.regions.base import Region
 from verifier import options
+from verifier.bracket import Bracket, Status
 from verifier.enumeration.count import ready
 from verifier.recession.audit import Progress, TightnessAudit, audit_cells
 from verifier.recession.region import Directions, directions
 from verifier.recession.rows import linear_parts
 from verifier.recession.tight import tightness as conditions
 from verifier.search.budget import Budget
+
+# What lambda_0 may take where the time is not limited.
+RISE_SECONDS = 20.0
 
 
 def tightness(
@@ -41,7 +45,7 @@ def tightness(
     semantics: str = "real",
     progress: Progress | None = None,
 ) -> TightnessAudit:
-    """L, l and kappa* of a network's margins over a region (THEORY T1, T3, T4), and how many of its cells are tight (T2).
+    """L, l, kappa* and, for data, lambda_0 of a network's margins over a region (THEORY T1, T3 to T5), and how many cells are tight (T2).
 
     network: Network, torch module, path or bundled name; region: None for the data's own domain, or R^n; norm: 1, 2 or inf, of the inputs.
     labels: the classes y that are present; or data (a data set or its name), whose labels count, and whose samples weigh the cells; all
@@ -79,7 +83,29 @@ def tightness(
     if chosen is not None:
         some, top = weigh(net, chosen, order, where)
         result = replace(result, tight_data=some, tight_data_top=top)
+        if result.status is not Status.INTERRUPTED:
+            result = replace(result, lambda_0=_rise(net, chosen, region, order, result, budget, tolerance))
     return replace(result, seconds=budget.elapsed)
+
+
+def _rise(
+    network: Network, data: Dataset, region: Region, norm: float, audit: TightnessAudit, budget: Budget, tolerance: float
+) -> Bracket | None:
+    """lambda_0 (T5) in what is left of the time, at most RISE_SECONDS where that is not limited."""
+    from verifier.distributional.rise import rise_of
+
+    kappa = audit.slope_at_infinity
+    part = budget.part(RISE_SECONDS if budget.timeout is None else budget.remaining)
+    try:
+        found = rise_of(
+            network, data, region, norm, budget=part, most=audit.lipschitz.upper, kappa=(kappa.lower, kappa.upper), tolerance=tolerance
+        )
+    except KeyboardInterrupt:
+        return None
+    if found is None:
+        return None
+    closed = found[1] - found[0] <= 1e-4 * found[1]
+    return Bracket("max", *found, Status.CLOSED if closed else part.exceeded() or Status.UNDECIDED, np.zeros(network.input_size))
 
 
 def pairs_of(network: Network, labels: Sequence[int] | None) -> Array:

@@ -25,9 +25,11 @@ from verifier.report.html import write
 from verifier.report.part_certified import CertifiedPart
 from verifier.report.part_losses import LOSSES, LossPart, loss_epsilons, shown_of
 from verifier.report.part_tightness import TightPart
+from verifier.report.part_transport import TransportPart, transportable
 from verifier.report.parts import Part, run_parts
 from verifier.report.radii import Progress, all_radii, norm_audit
 from verifier.report.record import Audit, Certified, LossCurve, NormAudit, TightShare
+from verifier.report.record_transport import TransportRadii
 from verifier.report.session import Session
 from verifier.search.executors import default_workers
 from verifier.search.store import Store
@@ -112,6 +114,7 @@ def audit(
             losses=tuple(part for part in records if isinstance(part, LossCurve)),
             certified=tuple(part for part in records if isinstance(part, Certified)),
             tightness=tuple(part for part in records if isinstance(part, TightShare)),
+            moved=tuple(part for part in records if isinstance(part, TransportRadii)),
         )
         write(record, folder)
     return record
@@ -122,6 +125,7 @@ def parts_of(ground: Ground, norms: Sequence[NormAudit]) -> list[Part]:
     uppers = {norm.norm: {radius.sample: radius.upper for radius in norm.radii} for norm in norms}
     parts: list[Part] = [CertifiedPart(norm, reach) for norm, reach in uppers.items()]
     parts += [TightPart(norm) for norm in uppers]
+    parts += [TransportPart()] if transportable(ground) else []
     for loss in LOSSES:
         for norm, reach in uppers.items():
             epsilon = loss_epsilons(list(reach.values()), LOSS_POINTS, _width(ground.dataset, norm) / 4)

@@ -144,6 +144,6 @@ def choices(name: str, values: Sequence[str | float]) -> tuple[str, ...]:
 
 
 def at_least(name: str, value: Number, least: Number) -> Number:
-    if not value >= least:
-        raise InputError(name, f"{value} is too small.", f"Give at least {least}.")
+    if not least <= value < inf:
+        raise InputError(name, f"is {value}.", f"Give a finite number, at least {least}.")
     return value

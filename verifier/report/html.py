@@ -8,7 +8,7 @@ from pathlib import Path
 from problems.errors import InputError
 from verifier.report import plots_losses, style
 from verifier.report.record import Audit
-from verifier.report.sections import certified, losses, radii, tightness, trust
+from verifier.report.sections import certified, losses, moved, radii, tightness, trust
 from verifier.report.sections.summary import summary
 from verifier.report.tables import percent
 
@@ -26,6 +26,7 @@ _SECTIONS: tuple[tuple[str, str, Wanted, Callable[[Audit], str]], ...] = (
     ("losses", "Worst expected loss", lambda audit: bool(audit.losses), losses.curves),
     ("certified", "Other certificates", lambda audit: bool(audit.certified), certified.accuracy),
     ("moved", "Who is moved", lambda audit: any(plots_losses.drawn_of(curve) for curve in audit.losses), losses.moved),
+    ("mass", "Moved mass", lambda audit: bool(audit.moved and audit.moved[0].images), lambda audit: moved.mass(audit.moved[0])),
     ("tightness", "Tightness", lambda audit: bool(audit.tightness), tightness.share),
     ("radii", "Radii", _done, radii.radii),
     ("images", "Closest images", _done, radii.images),

@@ -36,8 +36,10 @@ class TightPart(Part):
         return record.exhaustive
 
     def compute(self, ground: Ground, seconds: float, meant: float, store: Store) -> TightShare:
+        from verifier.enumeration.count import ready
         from verifier.recession.tightness import tightness
 
+        ready()  # compiled before the clock starts
         start = time.monotonic()
         network, dataset, norm = ground.network, ground.dataset, NORMS[self.norm]
         free = Box.whole_space(network.input_size)
@@ -46,7 +48,7 @@ class TightPart(Part):
         )  # fmt: skip
         plane_cells = plane_tight = 0
         try:
-            cells = cells_in_data_plane(network, dataset, free, self.norm, timeout=0.3 * seconds)
+            cells = cells_in_data_plane(network, dataset, free, self.norm, timeout=max(0.3 * seconds, 1.0))
             if cells is not None:
                 plane_cells, plane_tight = len(cells.tight), int(np.sum(cells.tight))
         except InputError:
@@ -72,4 +74,5 @@ class TightPart(Part):
             status=everywhere.status.name,
             seconds=time.monotonic() - start,
             timeout=meant,
+            lambda_0=None if everywhere.lambda_0 is None else ends(everywhere.lambda_0),
         )

@@ -4,7 +4,6 @@ One place runs them all. A part that was interrupted is shown and not stored; on
 given more time than it had. What a part cannot be about (a region that a method does not take) is said in a note.
 """
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +40,10 @@ class Part(ABC):
 
     @abstractmethod
     def compute(self, ground: Ground, seconds: float, meant: float, store: Store) -> Any:
-        """The record, within about so many seconds; `meant`: what the record has to name as its timeout. Interrupted: what is there."""
+        """The record, within about so many seconds (compiling, once, aside); `meant`: what it has to name as its timeout.
+
+        Interrupted it is a record of what is there.
+        """
 
     @abstractmethod
     def settled(self, record: Any) -> bool:
@@ -60,13 +62,11 @@ def run_parts(
         meant = budget * part.share / total
         due += meant
         store = session.of_part(ground.run(part.title, **part.question(ground)))
-        kept = store.get_record("record")
-        record = None if kept is None else decode(part.kind, kept)
+        record = _kept(part, store)
         if record is not None and (part.settled(record) or meant <= record.timeout):
             records.append(record)
             used += meant
             continue
-        start = time.monotonic()
         try:
             if progress is not None:
                 progress(part.title, 0, 1)
@@ -78,7 +78,7 @@ def run_parts(
             continue
         except KeyboardInterrupt:
             return records, False, tuple(notes)
-        used += time.monotonic() - start
+        used += record.seconds
         records.append(record)
         if not record.complete:
             return records, False, tuple(notes)
@@ -87,3 +87,12 @@ def run_parts(
         if progress is not None:
             progress(part.title, 1, 1)
     return records, True, tuple(notes)
+
+
+def _kept(part: Part, store: Store) -> Any:
+    """What an earlier run left of the part; None if there is nothing, or nothing that this version reads."""
+    kept = store.get_record("record")
+    try:
+        return None if kept is None else decode(part.kind, kept)
+    except (TypeError, ValueError):
+        return None

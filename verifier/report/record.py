@@ -9,6 +9,7 @@ from typing import Any
 
 from problems.errors import InputError
 from verifier.report.coding import decode, encode
+from verifier.report.record_transport import TransportRadii
 
 FORMAT = "tightcert-audit"
 VERSION = 2
@@ -215,6 +216,7 @@ class TightShare:
     lipschitz, tight_slope, slope_at_infinity: brackets of L, l, kappa* over R^n, for the labels present. samples: the share of samples
     whose own cell is tight for some rival. cells: how many were seen in R^n, of which `tight`; all if `exhaustive`. plane_cells: how
     many meet the plane of the picture, of which `plane_tight`. reason: what the audit's own region says; status: how the work ended.
+    lambda_0: the steepest line from a sample to any point of R^n, None if there was no time for it.
     """
 
     norm: str
@@ -231,6 +233,7 @@ class TightShare:
     status: str
     seconds: float
     timeout: float | None = None
+    lambda_0: tuple[float, float] | None = None
 
     @property
     def sign(self) -> str:
@@ -263,6 +266,7 @@ class Audit:
     losses: tuple[LossCurve, ...] = ()
     certified: tuple[Certified, ...] = ()
     tightness: tuple[TightShare, ...] = ()
+    moved: tuple[TransportRadii, ...] = ()
     version: int = field(default=VERSION)
 
     @property

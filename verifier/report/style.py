@@ -126,9 +126,11 @@ table.sortable th {{ cursor: pointer; user-select: none; }}
 table.sortable th:hover {{ color: var(--proved); }}
 table.sortable th[aria-sort="ascending"]::after {{ content: " ↑"; color: var(--proved); }}
 table.sortable th[aria-sort="descending"]::after {{ content: " ↓"; color: var(--proved); }}
-.claims td:first-child {{ white-space: normal; }}
+.closed {{ color: var(--good); }}
+.claims table {{ font-size: 13.5px; }}
+.claims th, .claims td {{ padding: 6px 8px; }}
 .claims small {{ color: var(--muted); font-weight: 400; }}
-.claims th:nth-child(n+5), .claims td:nth-child(n+5) {{ background: #f8f9fb; }}
+.claims th:nth-child(n+6), .claims td:nth-child(n+6) {{ background: #f8f9fb; }}
 .proved {{ color: var(--proved); font-weight: 600; }}
 .attacked {{ color: var(--attack); }}
 .wrong {{ color: var(--wrong); }}

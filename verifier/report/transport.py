@@ -234,7 +234,7 @@ def section(rows: Sequence[Moved], grid: Grid, unit: str) -> str:
         closed = sum(row.lower >= 0.99 * row.upper for row in right)
         parts.append(
             f"<p>Of {len(rows)} images {len(rows) - len(right)} are misclassified as they are. Of the others {closed} have a radius known "
-            f"to 1 %; on average {_ratio(right)} of the distance that the attack needs is proved to be safe.</p>"
+            f"to 1 %; on average {_ratio(right)} of the distance at which an error was found is proved to be safe.</p>"
         )
         address = data_address(lambda _: draw(rows, grid), cast(Any, rows))
         caption = (

@@ -22,7 +22,7 @@ between a certificate's curve and the blue one is true, and out of its reach.</f
     ]
     for certified in audit.certified:
         norm = norms[certified.norm]
-        chosen = [norm.curves[0].epsilon[i] for i in shown_epsilons(norm)] if norm.curves else []
+        chosen = [norm.curves[0].epsilon[i] for i in shown_epsilons(norm, 6)] if norm.curves else []
         parts.append(f"<h3>{certified.sign}: samples proved right within ε</h3>{_table(audit, certified, chosen)}")
     return "\n".join(parts)
 

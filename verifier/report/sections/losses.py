@@ -5,7 +5,7 @@ from html import escape
 
 from verifier.report import plots, plots_losses, tables
 from verifier.report.plots_losses import LOSS_NAMES, drawn_of, material
-from verifier.report.record import Audit, LossCurve
+from verifier.report.record import Audit, LossCurve, WorstDistribution
 from verifier.report.sections.images import card
 from verifier.report.tables import bracket, number, percent
 
@@ -94,9 +94,26 @@ def moved(audit: Audit) -> str:
             gain = percent(move.gain / total) if total > 0 else "–"
             text = f"Sample {move.sample}{mass}<br>{gain} of the rise, loss {number(move.before, 3)} → <b>{number(move.after, 3)}</b>"
             cards.append(card(sample.image, move.point, shape, f"label {sample.label}", f"moved {number(move.distance, 3)}", text))
+        parts.append(f"<h3>{LOSS_NAMES[curve.loss]}, {curve.sign}, ε = {number(worst.epsilon)}: the inputs that bring most</h3>")
         if cards:
-            parts.append(
-                f"<h3>{LOSS_NAMES[curve.loss]}, {curve.sign}, ε = {number(worst.epsilon)}: the images that bring most</h3>"
-                f'<div class="gallery">{"".join(cards)}</div>'
-            )
+            parts.append(f'<div class="gallery">{"".join(cards)}</div>')
+        parts.append(f"<details><summary>Every move</summary>{_moves(worst)}</details>")
     return "\n".join(parts)
+
+
+def _moves(worst: WorstDistribution) -> str:
+    """All moves of a distribution, by falling gain."""
+    total = sum(move.gain for move in worst.moves)
+    heads = ["sample", "of its mass", "distance", "loss before", "loss after", "share of the rise"]
+    rows = [
+        [
+            str(move.sample),
+            f"{move.share!r}|{percent(move.share)}",
+            f"{move.distance!r}|{number(move.distance, 4, 'up')}",
+            f"{move.before!r}|{number(move.before, 4, 'down')}",
+            f"{move.after!r}|{number(move.after, 4, 'down')}",
+            f"{move.gain!r}|{percent(move.gain / total, decimals=2) if total > 0 else '–'}",
+        ]
+        for move in worst.moves
+    ]
+    return f'<div class="scroll">{tables.table(heads, rows, classes="sortable")}</div>'

@@ -16,9 +16,9 @@ _MEANS = {1.0: "on average", 2.0: "in root mean square", math.inf: "each"}
 def summary(audit: Audit) -> str:
     norms = " and ".join(NORM_SIGNS[name] for name in audit.options["norms"])
     asked = (
-        f'<p class="lead">How far is each of {len(audit.samples)} inputs from the nearest input that {escape(audit.network["name"])} '
-        f"misclassifies, in {norms}, inside {escape(audit.data['domain'])}? And how wrong can the network get when the data move by ε in "
-        "Wasserstein distance? Every answer is a bracket: one end is proved, the other is an input that shows it.</p>"
+        f'<p class="lead">What can happen to {escape(audit.network["name"])} when {len(audit.samples)} inputs move a little, in {norms}, '
+        f"inside {escape(audit.data['domain'])}? Every answer has two ends: one is <b>proved</b> (nothing is worse), the other is an "
+        "<b>example</b> (something is that bad). Where they meet, the answer is exact.</p>"
     )
     tiles = [(percent(audit.clean_error), "clean error: wrong without any shift")]
     for norm in audit.norms:
@@ -42,9 +42,9 @@ def _claims(audit: Audit) -> str:
         rows += [_loss(curve, _middle(curve)) for curve in audit.losses if curve.norm == norm.norm]
     if not rows:
         return ""
-    heads = ["What happens when the inputs move?", "proved", "an example", "gap", "attack alone", "usual certificate"]
+    heads = ["when the inputs move", "", "proved", "an example", "gap", "attack alone", "usual certificate"]
     return f"""<h3>What is proved, and how large the gap is</h3>
-<div class="wide claims">{tables.table(heads, rows)}</div>
+<div class="wide claims">{tables.table(heads, rows, left=(0, 1))}</div>
 <p class="note"><span class="proved">Proved</span>: nothing within ε is worse. An example: something within ε is that bad, checked in exact
 arithmetic. The truth lies between them: the gap is all that is not known. To the right, what is known without the search: an
 <span class="attacked">attack</span> proves nothing, and a certificate may be far from the truth. Numbers are rounded outward, but for
@@ -63,10 +63,11 @@ def _accuracy(audit: Audit, norm: NormAudit) -> list[str]:
             best = max(certified.methods, key=lambda method: share_above(method.radii, epsilon))
             usual = f"≥ {percent(share_above(best.radii, epsilon), 'down')} <small>{escape(best.title)}</small>"
     return [
-        f"accuracy, every input moves by ≤ {number(epsilon)} ({norm.sign})",
+        f"{norm.sign}: each by at most {number(epsilon)}",
+        "accuracy",
         f'<span class="proved">≥ {percent(proved, "down")}</span>',
         f"≤ {percent(shown, 'up')}",
-        f"<b>{_points(shown - proved)}</b>",
+        _gap(shown - proved, _points(shown - proved)),
         f'<span class="attacked">≤ {percent(broken, "up")}</span>',
         usual,
     ]
@@ -75,10 +76,11 @@ def _accuracy(audit: Audit, norm: NormAudit) -> list[str]:
 def _error(norm: NormAudit) -> list[str]:
     curve, i = norm.curves[0], _shown(norm)
     return [
-        f"error, inputs move by {number(curve.epsilon[i])} {_MEANS.get(curve.order, '')} ({norm.sign})",
+        f"{norm.sign}: {_MEANS.get(curve.order, '')} by {number(curve.epsilon[i])}",
+        "error",
         f'<span class="proved">≤ {percent(curve.upper[i], "up", 2)}</span>',
         f"≥ {percent(curve.lower[i], 'down', 2)}",
-        f"<b>{_points(curve.upper[i] - curve.lower[i])}</b>",
+        _gap(curve.upper[i] - curve.lower[i], _points(curve.upper[i] - curve.lower[i])),
         f'<span class="attacked">≥ {percent(curve.attack[i], "down", 2)}</span>',
         "–",
     ]
@@ -90,10 +92,11 @@ def _loss(curve: LossCurve, i: int) -> list[str]:
     times = f" <small>{most}{number(published, 3)} × the rise</small>" if not math.isnan(published) else ""
     part = f" <small>{percent(attacked, 'down', 0)} of it</small>" if not math.isnan(attacked) else ""
     return [
-        f"{LOSS_NAMES[curve.loss]}, inputs move by {number(curve.epsilon[i])} on average ({curve.sign})",
+        f"{curve.sign}: {_MEANS.get(curve.order, '')} by {number(curve.epsilon[i])}",
+        LOSS_NAMES[curve.loss],
         f'<span class="proved">≤ {number(curve.upper[i], 4, "up")}</span>',
         f"≥ {number(curve.lower[i], 4, 'down')}",
-        f"<b>{percent(curve.gap(i), 'up')}</b> <small>of the rise</small>",
+        f"{_gap(curve.gap(i), percent(curve.gap(i), 'up'))} <small>of the rise</small>",
         f'<span class="attacked">≥ {number(curve.attack[i], 4, "down")}</span>{part}',
         f"≤ {number(curve.published[i], 4, 'up')}{times}",
     ]
@@ -107,6 +110,11 @@ def _shown(norm: NormAudit) -> int:
 
 def _middle(curve: LossCurve) -> int:
     return len(curve.epsilon) // 2
+
+
+def _gap(share: float, text: str) -> str:
+    """The gap, green where it is at most a hundredth."""
+    return f'<b class="{"closed" if share <= 0.01 else "open"}">{text}</b>'
 
 
 def _points(share: float) -> str:

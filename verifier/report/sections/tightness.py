@@ -21,6 +21,7 @@ def share(audit: Audit) -> str:
         ["L: steepest slope of a margin", *(_slope(*part.lipschitz) for part in audit.tightness)],
         ["ℓ: steepest slope that goes on for ever at full strength", *(_slope(*part.tight_slope) for part in audit.tightness)],
         ["κ*: steepest slope at infinity", *(_slope(*part.slope_at_infinity) for part in audit.tightness)],
+        ["λ₀: steepest line from a sample", *("–" if part.lambda_0 is None else _slope(*part.lambda_0) for part in audit.tightness)],
         ["samples whose own cell is tight", *(percent(part.samples) for part in audit.tightness)],
         ["tight cells in the plane through three samples", *(f"{part.plane_tight} of {part.plane_cells}" for part in audit.tightness)],
         ["tight cells of the network", *(_cells(part) for part in audit.tightness)],
