@@ -92,8 +92,9 @@ class TransportBall(MetricBall):
         for channel in range(self.grid.channels):
             part = slice(channel * self.grid.pixels, (channel + 1) * self.grid.pixels)
             nearby = self.center[part][order]
-            spent = np.cumsum(nearby * lengths, axis=1)
-            rest = self.radius * OUTWARD - (spent - nearby * lengths) * (2.0 - OUTWARD)
+            before = np.zeros_like(nearby)  # what the nearer pixels cost: sums of positive terms, off by few units in the last place
+            np.cumsum((nearby * lengths)[:, :-1], axis=1, out=before[:, 1:])
+            rest = self.radius * OUTWARD - before * (2.0 - OUTWARD)
             with np.errstate(divide="ignore", invalid="ignore"):
                 affordable = np.where(lengths > 0, np.maximum(rest, 0.0) / lengths, inf)
             upper[part] = np.minimum(nearby, affordable).sum(axis=1) * OUTWARD
