@@ -185,6 +185,7 @@ def plot(rows: Sequence[Row], file: Path) -> None:
             if points:
                 axis.scatter(*zip(*points, strict=True), marker=marker, s=14, color=colour, label=method, zorder=3, linewidths=1)
         axis.set(title=name, ylabel="W1 radius (mass 1)", xlabel="images, by the attack's radius", ylim=(0, None))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=7, ncols=5, frameon=False)
     figure.savefig(file, dpi=130)
 

@@ -37,6 +37,7 @@ SLACK = 2e-6  # of the logits, in float32
 CHARGING, FADING = 0.3, 0.9  # how fast multipliers of caps follow what overflows, and their unit the largest rate of late
 PATIENCE = 12  # steps without an error before the search goes back to the nearest one
 EXPLORING, LEADING = 0.3, 3  # share of the steps taken towards all targets, and how many of them are pursued then
+AFRESH = 0.2  # share of the steps taken from the images again, in balls as large as the errors then known are far
 ROWS = {"cpu": 192, "cuda": 8192}  # pairs of image and target searched together: what a cache holds
 
 
@@ -48,7 +49,7 @@ def nearest(
     shape: tuple[int, ...] | Grid,
     ground: str = "l1",
     pixels: str = "simplex",
-    steps: int = 50,
+    steps: int = 80,
     seed: int = 0,
     device: str = "cpu",
     deadline: float | None = None,
@@ -92,7 +93,9 @@ class Search:
         self._pursue(x, labels, targets, pairs, exploring, candidates, costs)
         order = np.argsort(costs[todo], axis=1, kind="stable")[:, :LEADING]
         pairs = np.repeat(todo, order.shape[1]), order.ravel()
-        self._pursue(x, labels, targets, pairs, self.steps - exploring, candidates, costs)
+        afresh = round(AFRESH * self.steps)
+        self._pursue(x, labels, targets, pairs, afresh, candidates, costs, afresh=True)
+        self._pursue(x, labels, targets, pairs, self.steps - exploring - afresh, candidates, costs)
         return candidates, costs
 
     def ascended(self, x: Array, labels: Array, radius: Array) -> Array:
@@ -121,7 +124,16 @@ class Search:
         return Descent(self.network, self.grid, self._tensor(x), self._tensor(labels), self._tensor(targets), self.cap)
 
     def _pursue(
-        self, x: Array, labels: Array, targets: Array, pairs: tuple[Array, Array], steps: int, candidates: Array, costs: Array
+        self,
+        x: Array,
+        labels: Array,
+        targets: Array,
+        pairs: tuple[Array, Array],
+        steps: int,
+        candidates: Array,
+        costs: Array,
+        *,
+        afresh: bool = False,
     ) -> None:
         step = self._batch()
         for begin in range(0, len(pairs[0]), step):
@@ -129,7 +141,7 @@ class Search:
             if self.deadline is not None and monotonic() >= self.deadline:
                 return
             descent = self._descent(x[rows], labels[rows], targets[rows, columns])
-            descent.start(self._tensor(candidates[rows, columns]), self._tensor(costs[rows, columns]))
+            descent.start(self._tensor(candidates[rows, columns]), self._tensor(costs[rows, columns]), afresh=afresh)
             for _ in range(steps):
                 if self.deadline is not None and monotonic() >= self.deadline:
                     break
@@ -161,11 +173,13 @@ class Descent:
         self.prices = torch.zeros_like(x)  # multipliers of the caps
         self.worth = torch.zeros_like(self.mass)  # how much margin a unit of cost is worth, lately
 
-    def start(self, best: Tensor, nearest: Tensor) -> None:
-        """Go on from known errors (R, n) at these costs (R,), inf where there is none."""
+    def start(self, best: Tensor, nearest: Tensor, *, afresh: bool = False) -> None:
+        """Go on from known errors (R, n) at these costs (R,), inf where there is none; afresh: from the images, in balls of that size."""
         known = nearest.isfinite()
         self.best, self.nearest = torch.where(known[:, None], best, self.best), nearest.clone()
         self._retreat(known)
+        if afresh:
+            self.points, self.costs = self.x.clone(), torch.zeros_like(self.costs)
 
     def steepest(self) -> tuple[Tensor, Tensor]:
         """(points (R, n), margins (R,)) where the search stands, an error if one was met."""
