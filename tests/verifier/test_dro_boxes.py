@@ -55,7 +55,14 @@ def test_brackets_are_distributions_below_and_duals_above(loss: str, norm: float
     generator = np.random.default_rng(5)
     x, y = generator.random((4, 2)), generator.integers(0, 3, 4)
     epsilon = [0.05, 0.3, 5.0]
-    options = {"norm": norm, "order": order, "epsilon": epsilon, "region": UNIT, "tolerance": 1e-4 if loss == "margin" else 1e-2, "workers": 1}
+    options = {
+        "norm": norm,
+        "order": order,
+        "epsilon": epsilon,
+        "region": UNIT,
+        "tolerance": 1e-4 if loss == "margin" else 1e-2,
+        "workers": 1,
+    }
     records = dro(network, Dataset(x, y), loss=loss, lines=loss == "margin", **options)
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 81)] * 2), axis=-1).reshape(-1, 2)
     logits = network.forward(grid)

@@ -1,7 +1,7 @@
 """Exact radii in image-space Wasserstein distance: against brute force over activation patterns, with witnesses checked in fractions."""
 
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def tiny(seed: int) -> tuple[Network, Array, int]:
     """A 9-4-3-3 network on images of 3 x 3 pixels and an image that it classifies."""
     generator = np.random.default_rng(seed)
     sizes = (9, 4, 3, 3)
-    layers = [np.round(generator.normal(size=(b, a)) * 64) / 64 for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    layers = [np.round(generator.normal(size=(b, a)) * 64) / 64 for a, b in pairwise(sizes)]
     network = sequential([Dense(w) for w in layers], [np.round(generator.normal(size=b) * 16) / 64 for b in sizes[1:]])
     x = generator.integers(0, 17, 9) / 16.0 * (generator.random(9) < 0.7)
     x[4] = 1.0
