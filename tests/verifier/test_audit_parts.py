@@ -105,7 +105,8 @@ class Certificates:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pictures, exact radii in closed form."""
+    """No pictures, exact radii in closed form, inputs that are no images (moved mass has tests of its own)."""
+    monkeypatch.setattr("verifier.report.audit.transportable", lambda ground: False)
     monkeypatch.setattr("verifier.report.plots.data_address", lambda draw, audit: "data:,")
     monkeypatch.setattr(verifier.radii, "radius", Search().radius)
 

@@ -178,6 +178,9 @@ def parts(audit: Audit) -> Iterable[tuple[str, float, str, str]]:
         yield f"certificates, {certified.sign}", certified.seconds, f"{done} of {wanted}", str(complete)
     for tight in audit.tightness:
         yield f"tightness, {tight.sign}", tight.seconds, "all cells" if tight.exhaustive else "not all cells", "–"
+    for part in audit.moved:
+        closed = sum(image.lower >= image.upper * (1 - 1e-4) for image in part.images)
+        yield "moved mass", part.seconds, f"{len(part.images)} of {part.wanted}", str(closed)
     for curve in audit.losses:
         closed = sum(status == "CLOSED" for status in curve.status)
         yield f"worst expected {curve.loss}, {curve.sign}", curve.seconds, f"{len(curve.epsilon)} ε", str(closed)
