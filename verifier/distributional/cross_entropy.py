@@ -266,9 +266,9 @@ class PenalisedCrossEntropy(CrossEntropy, Penalised):
         """Later, when the rows' ranges are known."""
 
     def _measure(self, nodes: list[Node]) -> None:
-        """||grad CE|| <= sum_j p_j ||grad (z_j - z_y)|| with the class probabilities p_j, of sum 1 - p_y, j != y.
+        """||grad CE|| <= (1 - p_y) max_j ||grad (z_j - z_y)||, as the gradient is the sum with the class probabilities p_j, j != y.
 
-        On the piece p_j <= exp(m_j) / (1 + exp(m_j)) with m_j the largest margin, so the sum is at most that of the steepest rows.
+        1 - p_y = 1 - exp(-CE) <= 2 F / (2 + F) where CE <= F, because tanh t <= t; F is taken at the upper corner of the box.
         """
         open_nodes = [node for node in nodes if not self.discards(node.bound, -inf)]
         if self.points.power != 1 or not open_nodes:
@@ -282,8 +282,12 @@ class PenalisedCrossEntropy(CrossEntropy, Penalised):
         margins = rows.copy()
         margins[:, 1:] += rows[:, :1]
         steep = jacobian(self.model_of(first).network, *masks_of(low, high, np.stack([node.signs for node in open_nodes])), margins)
-        for node, norm in zip(open_nodes, norms_of(steep, self.ball), strict=True):
-            node.hints["steep"] = min(float(norm), node.hints["steep"])
+        high = np.stack([node.hints["values"][1] for node in open_nodes])
+        most = envelope.offsets(np.zeros(high.shape), high, high)[0]
+        with np.errstate(invalid="ignore"):
+            share = np.where(most < 2.0, 2.0 * most / (2.0 + most) * (1.0 + 16.0 * UNIT), 1.0)
+        for node, norm in zip(open_nodes, share * norms_of(steep, self.ball), strict=True):
+            node.hints["steep"] = min(float(np.nextafter(norm, inf)), node.hints["steep"])
 
 
 @dataclass(eq=False)
