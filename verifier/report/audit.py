@@ -121,15 +121,16 @@ def audit(
 
 
 def parts_of(ground: Ground, norms: Sequence[NormAudit]) -> list[Part]:
-    """What comes after the radii, the quickest first."""
+    """What comes after the radii."""
     uppers = {norm.norm: {radius.sample: radius.upper for radius in norm.radii} for norm in norms}
     parts: list[Part] = [CertifiedPart(norm, reach) for norm, reach in uppers.items()]
     parts += [TightPart(norm) for norm in uppers]
-    parts += [TransportPart()] if transportable(ground) else []
     for loss in LOSSES:
         for norm, reach in uppers.items():
             epsilon = loss_epsilons(list(reach.values()), LOSS_POINTS, _width(ground.dataset, norm) / 4)
             parts.append(LossPart(norm, loss, epsilon, shown_of(epsilon)))
+    # Last, since one image may take longer than its share, and the others must not pay for that.
+    parts += [TransportPart()] if transportable(ground) else []
     return parts
 
 
