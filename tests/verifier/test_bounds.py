@@ -207,7 +207,7 @@ def test_gradient_of_the_bound_by_finite_differences(seed: int) -> None:
         )
 
     linear = backward(pieces, len(network.nodes) - 1, rows, slopes=layers(slopes), pushes=layers(pushed), keep=True)
-    activation = replay(pieces, linear, layers(slopes), upper_bound(pieces, linear)[1])
+    activation, _ = replay(pieces, linear, layers(slopes), upper_bound(pieces, linear)[1])
     step, checked = 1e-6, 0
     for i, s in zip(layout.relus, layout.slices, strict=True):
         for j in range(s.stop - s.start):

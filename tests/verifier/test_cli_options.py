@@ -53,7 +53,6 @@ def test_defaults() -> None:
     "change",
     [
         ["--norm", "3"],
-        ["--norm", "wasserstein"],
         ["--timeout", "-1"],
         ["--timeout", "nan"],
         ["--timeout", "soon"],
