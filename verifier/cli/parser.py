@@ -155,7 +155,7 @@ def _dro(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("dro", help="how bad can the expected loss get in a Wasserstein ball around the data?")
     _network(parser)
     _data(parser)
-    parser.add_argument("--loss", choices=("zero-one", "margin", "cross-entropy"), default="zero-one", help="the loss (default zero-one)")
+    parser.add_argument("--loss", default="zero-one", metavar="zero-one|margin|cross-entropy", help="the loss (default zero-one)")
     parser.add_argument("--norm", type=norm, required=True, metavar="1|2|inf", help="the norm of the ground cost")
     parser.add_argument("--order", type=norm, required=True, metavar="1|2|inf", help="the order of the Wasserstein distance")
     parser.add_argument("--epsilon", type=radii, required=True, metavar="E1,E2,...", help="radii of the ball")
@@ -241,8 +241,8 @@ def _audit(commands: argparse._SubParsersAction) -> None:
     _network(parser, default="digits-16x2")
     _data(parser, default="digits:test")
     parser.add_argument("-o", "--output", default="report", metavar="DIR", help="where the report goes (default report)")
-    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 180; 0: none of them)"
-    parser.add_argument("--budget", type=not_negative, default=180.0, metavar="S", help=text)
+    text = "seconds for all but the radii: worst expected losses, other certificates, tightness (default 240; 0: none of them)"
+    parser.add_argument("--budget", type=not_negative, default=240.0, metavar="S", help=text)
     _spreadable(parser)
     _everywhere(parser)
 

@@ -36,7 +36,7 @@ from verifier.search.store import Store
 
 STORE = "store.sqlite"
 # Seconds for the parts that come after the radii.
-BUDGET = 180.0
+BUDGET = 240.0
 # Epsilons of a curve of worst expected losses.
 LOSS_POINTS = 14
 

@@ -15,7 +15,7 @@ from verifier.search.store import Store
 
 LOSSES = ("margin", "cross-entropy")
 # Relative gap, of the rise of the loss, at which an epsilon is closed.
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 # Points of one distribution that are kept to be drawn.
 DRAWN = 8
 
@@ -27,7 +27,7 @@ class LossPart(Part):
     loss: str
     epsilon: tuple[float, ...]
     shown: tuple[int, ...]
-    share: ClassVar[float] = 19.0
+    share: ClassVar[float] = 25.0
     kind: ClassVar[type] = LossCurve
 
     @property
