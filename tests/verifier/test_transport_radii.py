@@ -1,5 +1,6 @@
 """Exact radii in image-space Wasserstein distance: against brute force over activation patterns, with witnesses checked in fractions."""
 
+import time
 from fractions import Fraction
 from itertools import pairwise, product
 
@@ -21,8 +22,11 @@ from tests.problems.transport_oracles import shortest
 from tests.verifier.command_line import answers
 from verifier.bracket import Bracket, Status
 from verifier.cli import main
-from verifier.radii import Radius
-from verifier.transport.configurations import CONFIGURATIONS
+from verifier.radii import Radius, Task
+from verifier.search.budget import Budget
+from verifier.transport.configurations import CONFIGURATIONS, problem
+from verifier.transport.ladder import Ladder
+from verifier.transport.radii import Setting, pose
 
 Array = np.ndarray
 
@@ -198,3 +202,20 @@ def test_the_command_line_states_the_unit(capsys: pytest.CaptureFixture) -> None
     assert 0.0 < record["lower"] < record["upper"]
     assert main([*common, "--norm", "2", "--ground", "l2"]) == 2
     assert "wasserstein" in capsys.readouterr().err
+
+
+def test_a_rung_that_takes_all_the_time_is_kept() -> None:
+    """The ladder then ends with what the rung has proved."""
+
+    class Slow(Ladder):
+        def _rung(self, rung: float, budget: Budget) -> Status:
+            self.lower = rung
+            time.sleep(max(self.budget.remaining, 0.0) + 0.01)
+            return Status.DECIDED
+
+    network, x, label = tiny(3)
+    setting = Setting(network, Grid.of((1, 3, 3), "l1"), CONFIGURATIONS["complete-feasible"])
+    posed = problem(setting.configuration, network, x, setting.grid, pixels=setting.pixels, reference=None)
+    ladder = Slow(pose(setting, posed, Task(0, x, label, None)), Budget(0.05, None))
+    assert ladder.climb(10.0) is Status.TIMED_OUT
+    assert ladder.lower > 0.0

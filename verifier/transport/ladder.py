@@ -65,7 +65,8 @@ class Ladder:
                 return status
             if self.lower >= rung:
                 taken = max(time.monotonic() - began, 1e-3)
-                step = min(max((AIM * self.budget.remaining / taken) ** (1.0 / GROWTH), LEAST_STEP), LARGEST_STEP)
+                left = max(self.budget.remaining, 0.0)  # the rung may have taken all of it
+                step = min(max((AIM * left / taken) ** (1.0 / GROWTH), LEAST_STEP), LARGEST_STEP)
             elif self.lower < NEARLY * rung:
                 failed = rung
             else:  # nearly done: the next rung is little more
