@@ -20,6 +20,7 @@ import numpy as np
 
 from problems.regions.compiled import search, strict
 from problems.regions.duality import ITERATIONS, SMALLEST, Array, _split_value, absolute_error, dual_norm, place, relative_error, scale_row
+from problems.regions.euclidean import _clamped
 from problems.regions.euclidean import _split as euclidean_split
 from problems.regions.taxicab import _split as taxicab_split
 from problems.regions.taxicab import critical_key
@@ -112,21 +113,6 @@ def _taxicab(c: Array, row: Array, scale: float, rate: float, power: int, low: A
             d[i] += room if row[i] > 0.0 else -room
 
 
-@search
-def _clamped(c: Array, low: Array, high: Array, t: float) -> tuple[float, float]:
-    """(sum of d_i^2 over clamped i, sum of c_i^2 over the others) with d = clip(t c, low, high)."""
-    squares = 0.0
-    free = 0.0
-    for i in range(c.shape[0]):
-        v = t * c[i]
-        d = low[i] if v < low[i] else v
-        d = high[i] if d > high[i] else d
-        is_free = d == v
-        free += c[i] * c[i] if is_free else 0.0
-        squares += 0.0 if is_free else d * d
-    return squares, free
-
-
 @strict
 def _step(row: Array, rate: float, low: Array, high: Array) -> float:
     """t at which ||clip(t c, low, high)|| = rate t: the left side over t falls, so Newton's steps are kept in a bracket.
@@ -141,7 +127,7 @@ def _step(row: Array, rate: float, low: Array, high: Array) -> float:
     below = 0.0
     above = np.inf
     for _ in range(ITERATIONS):
-        fixed, free = _clamped(row, low, high, t)
+        fixed, free = _clamped(row, low, high, t, False)
         left = rate - free / rate  # squares of the rate could overflow
         if inside and fixed == 0.0 and left >= 0.0:
             return least
